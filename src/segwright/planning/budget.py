@@ -1,0 +1,189 @@
+"""The budget of a training: epochs, iterations, batch size and rate, and where each value came from.
+
+An epoch is a fixed number of iterations, not a pass over the data. The order of precedence is: command line, trainer
+class, plan, default. A value that only the recipe decides (the rate, the weight decay) counts as a default.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from segwright.errors import SettingsError, message
+from segwright.planning.recipes import Recipe, recipe_for, recipe_named
+
+Source = Literal["command line", "trainer class", "plan", "recipe", "default"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A resolved value and where it came from."""
+
+    name: str
+    value: Any
+    source: Source
+
+
+@dataclass(frozen=True)
+class _Rule:
+    expected: str
+    accepts: Callable[[Any], bool]
+    remedy: str
+
+
+def _whole(minimum: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def _number(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and low <= value <= high
+    )
+
+
+def _rate(value: Any) -> bool:
+    return _number(0.0, 1e3)(value) and value > 0
+
+
+DEFAULTS: dict[str, Any] = {
+    "num_epochs": 1000,
+    "num_iterations_per_epoch": 250,
+    "num_val_iterations_per_epoch": 50,
+    "oversample_foreground_percent": 0.33,
+    "save_every": 1,
+    "seed": 0,
+}
+
+_RULES: dict[str, _Rule] = {
+    "num_epochs": _Rule("a whole number of 1 or more", _whole(1), "nnU-Net's own is 1000."),
+    "num_iterations_per_epoch": _Rule("a whole number of 1 or more", _whole(1), "nnU-Net's own is 250."),
+    "num_val_iterations_per_epoch": _Rule("a whole number of 1 or more", _whole(1), "nnU-Net's own is 50."),
+    "batch_size": _Rule(
+        "a whole number of 1 or more", _whole(1), "The planner's own value stands in the plans file, key 'batch_size'."
+    ),
+    "initial_lr": _Rule("a number above 0", _rate, "nnU-Net's own is 0.01; the short recipe's is 0.003."),
+    "weight_decay": _Rule("a number of 0 or more", _number(0.0, 1e3), "nnU-Net's own is 3e-5."),
+    "oversample_foreground_percent": _Rule("a number from 0 to 1", _number(0.0, 1.0), "nnU-Net's own is 0.33."),
+    "save_every": _Rule("a whole number of 1 or more", _whole(1), "1 saves a checkpoint after every epoch."),
+    "seed": _Rule("a whole number of 0 or more", _whole(0), "Any will do; the same one repeats the run."),
+}
+
+SETTING_NAMES = tuple(_RULES)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """All settings of one training, resolved. Build it with `resolve_budget`."""
+
+    settings: Mapping[str, Setting]
+    recipe: Recipe
+    recipe_source: Source
+
+    def value(self, name: str) -> Any:
+        """Resolved value of a setting."""
+        return self.settings[name].value
+
+    @property
+    def total_iterations(self) -> int:
+        """Training steps of the whole run: epochs times iterations an epoch."""
+        return int(self.value("num_epochs") * self.value("num_iterations_per_epoch"))
+
+    @property
+    def samples(self) -> int:
+        """Patches seen in the whole run: iterations times batch size."""
+        return int(self.total_iterations * self.value("batch_size"))
+
+    def passes_over(self, num_training_cases: int) -> float:
+        """How often each training case is drawn on average, in the whole run."""
+        return self.samples / max(num_training_cases, 1)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The table that is shown at the start: (setting, value, where it came from)."""
+        rows = [
+            (s.name, f"{s.value:g}" if isinstance(s.value, float) else str(s.value), s.source) for s in self._ordered()
+        ]
+        return [("recipe", f"{self.recipe.name} ({self.recipe.summary})", self.recipe_source), *rows]
+
+    def _ordered(self) -> list[Setting]:
+        return [self.settings[name] for name in SETTING_NAMES]
+
+    def to_json(self, num_training_cases: int) -> dict[str, Any]:
+        """Plain form for the checkpoint and for settings.json."""
+        return {
+            "recipe": {"name": self.recipe.name, "source": self.recipe_source, "summary": self.recipe.summary},
+            "settings": {s.name: {"value": s.value, "source": s.source} for s in self._ordered()},
+            "totals": {
+                "iterations": self.total_iterations,
+                "samples": self.samples,
+                "training_cases": num_training_cases,
+                "passes_over_training_cases": round(self.passes_over(num_training_cases), 3),
+            },
+        }
+
+
+def resolve_budget(
+    *,
+    plan: Mapping[str, Any],
+    trainer: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Budget:
+    """Resolve every setting by precedence: command line (`flags`), trainer class, plan, default.
+
+    `plan` is the resolved configuration of a plans file, which holds `batch_size` and may hold any other setting under
+    its own name (`num_epochs`, `initial_lr`, ..., `recipe`). A flag that is None was not given.
+
+    Raises:
+        SettingsError: naming the setting, where it was set, what is allowed and what came.
+    """
+    layers: list[tuple[Source, Mapping[str, Any]]] = [
+        ("command line", {k: v for k, v in (flags or {}).items() if v is not None}),
+        ("trainer class", trainer or {}),
+        ("plan", plan),
+        ("default", DEFAULTS),
+    ]
+    epochs = _pick("num_epochs", layers)
+    iterations = _pick("num_iterations_per_epoch", layers)
+    recipe, recipe_source = _pick_recipe(layers, total_iterations=epochs.value * iterations.value)
+    from_recipe = {"initial_lr": recipe.peak_learning_rate, "weight_decay": recipe.weight_decay}
+    layers.append(("recipe", from_recipe))
+    return Budget({name: _pick(name, layers) for name in SETTING_NAMES}, recipe, recipe_source)
+
+
+def _pick_recipe(layers: list[tuple[Source, Mapping[str, Any]]], *, total_iterations: int) -> tuple[Recipe, Source]:
+    for source, values in layers:
+        if "recipe" in values:
+            return recipe_named(values["recipe"]), source
+    return recipe_for(total_iterations), "default"
+
+
+def _pick(name: str, layers: list[tuple[Source, Mapping[str, Any]]]) -> Setting:
+    for source, values in layers:
+        if name in values:
+            return _checked(Setting(name, values[name], source))
+    raise SettingsError(
+        message(
+            f"setting '{name}'",
+            expected=_RULES[name].expected,
+            got="nothing, in the command line, the trainer class or the plan",
+            remedy=_RULES[name].remedy,
+        )
+    )
+
+
+def _checked(setting: Setting) -> Setting:
+    rule = _RULES[setting.name]
+    if not rule.accepts(setting.value):
+        raise SettingsError(
+            message(
+                f"setting '{setting.name}' from the {setting.source}",
+                expected=rule.expected,
+                got=repr(setting.value),
+                remedy=rule.remedy,
+            )
+        )
+    return setting

@@ -1,0 +1,93 @@
+"""The budget: precedence, totals, recipes by length, refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+from segwright.errors import SettingsError
+from segwright.planning.budget import resolve_budget
+from segwright.planning.recipes import FULL_LENGTH_ITERATIONS, NNUNET, RECIPES, SHORT, recipe_for
+
+PLAN = {"batch_size": 2, "patch_size": [40, 56, 40]}
+
+
+def test_defaults_are_nnunets() -> None:
+    budget = resolve_budget(plan=PLAN)
+    assert (budget.value("num_epochs"), budget.value("num_iterations_per_epoch")) == (1000, 250)
+    assert budget.value("num_val_iterations_per_epoch") == 50
+    assert budget.total_iterations == 250_000
+    assert budget.samples == 500_000
+    assert budget.recipe is NNUNET
+    assert budget.value("initial_lr") == 1e-2
+    assert budget.settings["batch_size"].source == "plan"
+    assert budget.settings["initial_lr"].source == "recipe"
+
+
+@pytest.mark.parametrize(
+    ("flags", "trainer", "plan", "value", "source"),
+    [
+        ({"num_epochs": 5}, {"num_epochs": 6}, {"num_epochs": 7}, 5, "command line"),
+        ({"num_epochs": None}, {"num_epochs": 6}, {"num_epochs": 7}, 6, "trainer class"),
+        ({}, {}, {"num_epochs": 7}, 7, "plan"),
+        ({}, {}, {}, 1000, "default"),
+    ],
+)
+def test_precedence(flags: dict, trainer: dict, plan: dict, value: int, source: str) -> None:
+    budget = resolve_budget(plan={**PLAN, **plan}, trainer=trainer, flags=flags)
+    assert budget.value("num_epochs") == value
+    assert budget.settings["num_epochs"].source == source
+
+
+def test_recipe_follows_length_and_can_be_overridden() -> None:
+    short = resolve_budget(plan=PLAN, flags={"num_epochs": 4})
+    assert short.recipe is SHORT
+    assert short.value("initial_lr") == SHORT.peak_learning_rate
+    kept = resolve_budget(plan=PLAN, flags={"num_epochs": 4, "recipe": "nnunet"})
+    assert kept.recipe is NNUNET
+    assert kept.recipe_source == "command line"
+    assert recipe_for(FULL_LENGTH_ITERATIONS) is NNUNET
+    assert recipe_for(FULL_LENGTH_ITERATIONS - 1) is SHORT
+
+
+def test_passes_over_training_cases() -> None:
+    budget = resolve_budget(plan=PLAN, flags={"num_epochs": 2, "num_iterations_per_epoch": 10, "batch_size": 4})
+    assert budget.samples == 80
+    assert budget.passes_over(16) == 5
+    assert budget.to_json(16)["totals"] == {
+        "iterations": 20,
+        "samples": 80,
+        "training_cases": 16,
+        "passes_over_training_cases": 5.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_epochs", 0),
+        ("num_epochs", 1.5),
+        ("num_epochs", True),
+        ("num_iterations_per_epoch", "250"),
+        ("batch_size", 0),
+        ("initial_lr", 0),
+        ("initial_lr", float("nan")),
+        ("oversample_foreground_percent", 1.1),
+        ("seed", -1),
+    ],
+)
+def test_bad_values_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=rf"setting '{name}' from the trainer class: expected .*, got {value!r}"):
+        resolve_budget(plan=PLAN, trainer={name: value})
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(SettingsError, match="nnunet, short"):
+        resolve_budget(plan=PLAN, flags={"recipe": "magic"})
+
+
+def test_rows_name_every_source() -> None:
+    rows = resolve_budget(plan=PLAN, flags={"batch_size": 3}).rows()
+    assert ("batch_size", "3", "command line") in rows
+    assert rows[0][0] == "recipe"
+    assert {name for name, _, _ in rows} > {"num_epochs", "num_iterations_per_epoch", "initial_lr"}
+    assert set(RECIPES) == {"nnunet", "short"}
