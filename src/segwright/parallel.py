@@ -1,0 +1,377 @@
+"""Work on many cases at once, in processes that are few, live long and may die without taking the rest with them.
+
+A worker holds one case at a time, so the process that is killed (mostly by the system, for want of memory) names the
+case it was killed for. Workers are started afresh (`spawn`): nothing of the caller's threads or locks is inherited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from segwright.errors import SegwrightError, SettingsError, message
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many cases are done, and how many there are."""
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "BLOSC_NTHREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+_SECONDS_TO_CLEAN_UP = 3.0
+_SHARE_OF_MEMORY_TO_USE = 0.8
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """Why a case could not be done. `expected` is True for a `SegwrightError`, a mistake that the user can mend."""
+
+    case_id: str
+    error: str
+    message: str
+    expected: bool
+
+    @classmethod
+    def of(cls, case_id: str, error: Exception) -> CaseFailure:
+        """Describe `error`; one that Segwright did not raise itself is told with the place that raised it."""
+        expected = isinstance(error, SegwrightError)
+        text = str(error) or ("the memory did not suffice" if isinstance(error, MemoryError) else "no message")
+        if not expected:
+            frames = traceback.extract_tb(error.__traceback__)
+            place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+            text = f"{type(error).__name__}: {text}{place}"
+        return cls(case_id=case_id, error=type(error).__name__, message=text, expected=expected)
+
+
+@dataclass
+class _Worker(Generic[T]):
+    process: BaseProcess
+    ready: bool = False
+    held: list[T] = field(default_factory=list)
+
+
+def run_cases(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    workers: int,
+    case_id: Callable[[T], str],
+    what: str,
+    progress: Progress | None = None,
+) -> Iterator[tuple[T, R | CaseFailure]]:
+    """Apply `function` to every item and yield (item, result) as they are done, in any order.
+
+    A case that raises, or whose worker is killed, yields a `CaseFailure` and the rest goes on. At most one result a
+    worker waits to be taken. With `workers` of 1 or less everything runs in this process. `function` is a function
+    of a module, or a `functools.partial` of one. Leaving the iteration early, and Ctrl-C, end the workers.
+
+    Raises:
+        SettingsError: if no worker process can be started.
+    """
+    if progress is not None:
+        progress(what, 0, len(items))
+    workers = min(workers, len(items))
+    if workers > 1:
+        results = _run_in_workers(function, items, workers, case_id)
+    else:
+        results = ((item, _attempt(function, item, case_id(item))) for item in items)
+    with contextlib.closing(results):
+        for done, result in enumerate(results, start=1):
+            if progress is not None:
+                progress(what, done, len(items))
+            yield result
+
+
+def _attempt(function: Callable[[T], R], item: T, case_id: str) -> R | CaseFailure:
+    try:
+        return function(item)
+    except Exception as error:
+        return CaseFailure.of(case_id, error)
+
+
+def _run_in_workers(
+    function: Callable[[T], R], items: Sequence[T], workers: int, case_id: Callable[[T], str]
+) -> Generator[tuple[T, R | CaseFailure], None, None]:
+    waiting = deque(items)
+    missing = len(items)
+    team: dict[Connection, _Worker[T]] = {}
+    finished = False
+    try:
+        for _ in range(workers):
+            _start_worker(team, function)
+        while missing:
+            if not team:
+                raise _no_worker_starts()
+            for ready in wait(list(team)):
+                connection = cast("Connection", ready)
+                worker = team[connection]
+                held = worker.held
+                answer = _receive(connection)
+                if answer is None:
+                    _remove_worker(team, connection)
+                    if held:
+                        answer = (CaseFailure(case_id(held[0]), "WorkerDied", _why_it_died(worker.process), True),)
+                    if worker.ready and len(waiting) > len(team):
+                        _start_worker(team, function)
+                else:
+                    worker.ready = True
+                    worker.held = []
+                    for failed in _hand_out(connection, worker, waiting, case_id):
+                        missing -= 1
+                        yield failed
+                if held and answer is not None:
+                    missing -= 1
+                    yield held[0], answer[0]
+        finished = True
+    finally:
+        _end_workers(team, at_once=not finished)
+
+
+def _receive(connection: Connection) -> tuple[Any, ...] | None:
+    """Answer of a worker as a tuple: empty when it has just become ready; None when it is dead."""
+    try:
+        answer: tuple[Any, ...] = connection.recv()
+    except (EOFError, OSError):
+        return None
+    return answer
+
+
+def _hand_out(
+    connection: Connection, worker: _Worker[T], waiting: deque[T], case_id: Callable[[T], str]
+) -> Iterator[tuple[T, CaseFailure]]:
+    """Give the worker the next case. Yields the cases that cannot be sent to another process."""
+    while waiting:
+        item = waiting.popleft()
+        try:
+            connection.send((item, case_id(item)))
+        except OSError:  # it died while idle: its end of the pipe is closed, and the loop will notice
+            waiting.appendleft(item)
+            return
+        except Exception as error:
+            yield item, CaseFailure.of(case_id(item), error)
+        else:
+            worker.held = [item]
+            return
+
+
+def _start_worker(team: dict[Connection, _Worker[T]], function: Callable[[T], Any]) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    with _interrupts_held_back():
+        process.start()
+    theirs.close()
+    team[ours] = _Worker(process)
+    with contextlib.suppress(BrokenPipeError):
+        ours.send(function)
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let a new process begin with Ctrl-C blocked, so that one pressed while it starts up prints no traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remove_worker(team: dict[Connection, _Worker[T]], connection: Connection) -> None:
+    worker = team.pop(connection)
+    connection.close()
+    worker.process.join(_SECONDS_TO_CLEAN_UP)
+
+
+def _end_workers(team: dict[Connection, _Worker[T]], *, at_once: bool) -> None:
+    for connection, worker in team.items():
+        if at_once:
+            worker.process.terminate()
+        connection.close()
+    for worker in team.values():
+        worker.process.join(_SECONDS_TO_CLEAN_UP)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.process.close()
+
+
+def _why_it_died(process: BaseProcess) -> str:
+    code = process.exitcode
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        if name == "SIGKILL":
+            return (
+                "the worker process was killed by the system (SIGKILL), probably because the memory did not suffice. "
+                "Use fewer workers, or a machine with more memory."
+            )
+        return f"the worker process crashed ({name}), most likely in a library that reads or computes this case."
+    return f"the worker process ended by itself with exit code {code} before the case was done."
+
+
+def _no_worker_starts() -> SettingsError:
+    return SettingsError(
+        message(
+            "worker processes",
+            expected="that they start",
+            got="that each ended before its first case",
+            remedy="In a script of your own put the call under `if __name__ == '__main__':`, or use one worker, "
+            "which needs no other process. With little memory free, use fewer.",
+        )
+    )
+
+
+def _serve(connection: Connection) -> None:
+    """Work in a worker process: receive the function, then cases until the pipe closes."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        function = connection.recv()
+        _limit_loaded_libraries()
+        connection.send(())
+        while True:
+            item, case_id = connection.recv()
+            _answer(connection, _attempt(function, item, case_id), case_id)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _answer(connection: Connection, result: object, case_id: str) -> None:
+    try:
+        connection.send((result,))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # a result that cannot be pickled; nothing was written yet
+        connection.send((CaseFailure.of(case_id, error),))
+
+
+def _leave(signal_number: int, frame: object) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def _limit_loaded_libraries() -> None:
+    """Set libraries to one thread that were loaded before the environment variables could say so."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def available_cores() -> int:
+    """Count the CPU cores that this process may use: its affinity and the quota of its control groups."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, int(_cgroup_cores(Path("/")))))
+
+
+def available_memory_bytes() -> int:
+    """Bytes of memory that this process can still take: what is free, within its control groups' limits."""
+    return max(0, min(_system_memory_bytes(Path("/")), _cgroup_memory_bytes(Path("/"))))
+
+
+def workers_for(tasks: int, memory_per_worker_bytes: int) -> int:
+    """Say how many workers suit `tasks` cases that need so much memory each; at least 1.
+
+    Leaves a fifth of the available memory alone.
+    """
+    fitting = int(available_memory_bytes() * _SHARE_OF_MEMORY_TO_USE) // max(1, memory_per_worker_bytes)
+    return max(1, min(tasks, available_cores(), fitting))
+
+
+_NO_LIMIT = 1 << 62
+
+
+def _cgroup_cores(root: Path) -> float:
+    cores = float(_NO_LIMIT)
+    for folder in _cgroup_folders(root, ""):
+        quota, _, period = _first_line(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit():
+            cores = min(cores, int(quota) / int(period))
+    for folder in _cgroup_folders(root, "cpu"):
+        quota = _first_line(folder / "cpu.cfs_quota_us")
+        period = _first_line(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period):
+            cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def _cgroup_memory_bytes(root: Path) -> int:
+    free = _NO_LIMIT
+    for controller, limit_name, usage_name in (
+        ("", "memory.max", "memory.current"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        for folder in _cgroup_folders(root, controller):
+            limit, usage = _first_line(folder / limit_name), _first_line(folder / usage_name)
+            if limit.isdigit() and usage.isdigit():
+                free = min(free, int(limit) - int(usage) + _reclaimable_bytes(folder / "memory.stat"))
+    return free
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's control group and all above it: version 2 for controller "", else version 1."""
+    base = root / "sys/fs/cgroup" / controller
+    own = "/"
+    for line in _lines(root / "proc/self/cgroup"):
+        number, controllers, path = line.split(":", 2) if line.count(":") >= 2 else ("", "", "/")
+        if (controller in controllers.split(",")) if controller else number == "0":
+            own = path
+    folder = base / own.strip("/")
+    while True:
+        yield folder
+        if folder == base or base not in folder.parents:
+            return
+        folder = folder.parent
+
+
+def _reclaimable_bytes(path: Path) -> int:
+    """Bytes of the file cache that the system gives up when memory is asked for."""
+    values = dict(line.split(" ", 1) for line in _lines(path) if " " in line)
+    value = values.get("total_inactive_file", values.get("inactive_file", "0"))
+    return int(value) if value.isdigit() else 0
+
+
+def _system_memory_bytes(root: Path) -> int:
+    for line in _lines(root / "proc/meminfo"):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 << 30
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _first_line(path: Path) -> str:
+    return next(iter(_lines(path)), "").strip()

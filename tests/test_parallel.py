@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from segwright import parallel
+from segwright.errors import DatasetError, SettingsError
+from segwright.parallel import CaseFailure, run_cases
+
+
+def scale(value: int, *, factor: int) -> int:
+    return value * factor
+
+
+def misbehave(value: int) -> object:
+    if value == 3:
+        raise DatasetError("case 3 is wrong")
+    if value == 4:
+        raise ValueError("unforeseen")
+    if value == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if value == 6:
+        return lambda: None
+    if value == 7:
+        os._exit(9)
+    if value == 8:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return value
+
+
+def thread_settings(_: int) -> tuple[str, str]:
+    return os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]
+
+
+def process_id(_: int) -> int:
+    return os.getpid()
+
+
+def sleep_long(value: int) -> int:
+    time.sleep(600 if value else 0)
+    return value
+
+
+class UnsendableError(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("not to be sent")
+
+
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_item_gets_its_result_and_progress_counts_them(workers: int) -> None:
+    seen: list[tuple[str, int, int]] = []
+    function = functools.partial(scale, factor=3)
+    results = dict(
+        run_cases(
+            function, range(20), workers=workers, case_id=str, what="scaling", progress=lambda *at: seen.append(at)
+        )
+    )
+    assert results == {value: 3 * value for value in range(20)}
+    assert seen == [("scaling", done, 20) for done in range(21)]
+
+
+def test_nothing_to_do_yields_nothing() -> None:
+    assert list(run_cases(process_id, [], workers=4, case_id=str, what="nothing")) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failing_case_does_not_stop_the_others(workers: int) -> None:
+    results = dict(run_cases(misbehave, range(5), workers=workers, case_id=lambda i: f"case_{i}", what="cases"))
+    assert [results[value] for value in range(3)] == [0, 1, 2]
+    assert results[3] == CaseFailure("case_3", "DatasetError", "case 3 is wrong", expected=True)
+    unforeseen = results[4]
+    assert isinstance(unforeseen, CaseFailure)
+    assert not unforeseen.expected
+    assert unforeseen.message.startswith("ValueError: unforeseen (test_parallel.py, line ")
+
+
+def test_a_killed_worker_fails_its_own_case_only() -> None:
+    results = dict(run_cases(misbehave, range(10), workers=2, case_id=lambda i: f"case_{i}", what="cases"))
+    assert [results[value] for value in (0, 1, 2, 9)] == [0, 1, 2, 9]
+    failures = {value: failure for value, failure in results.items() if isinstance(failure, CaseFailure)}
+    assert sorted(failures) == [3, 4, 5, 6, 7, 8]
+    assert {value: failure.case_id for value, failure in failures.items()} == {v: f"case_{v}" for v in failures}
+    assert "SIGKILL" in failures[5].message
+    assert "memory" in failures[5].message
+    assert "pickle" in failures[6].message.lower()
+    assert "exit code 9" in failures[7].message
+    assert "SIGSEGV" in failures[8].message
+
+
+def test_every_worker_may_die_on_every_case() -> None:
+    results = dict(run_cases(misbehave, [5] * 5, workers=2, case_id=str, what="cases"))
+    assert isinstance(results[5], CaseFailure)
+    outcomes = [result for _, result in run_cases(misbehave, [5, 5, 5, 1], workers=2, case_id=str, what="cases")]
+    assert sum(isinstance(outcome, CaseFailure) for outcome in outcomes) == 3
+    assert 1 in outcomes
+
+
+def test_an_item_that_cannot_be_sent_is_a_failure_of_its_case() -> None:
+    items: list[object] = [1, UnsendableError(), 2]
+    results = list(run_cases(str, items, workers=2, case_id=lambda item: type(item).__name__, what="cases"))
+    assert sorted(str(r) for _, r in results if not isinstance(r, CaseFailure)) == ["1", "2"]
+    (failure,) = [r for _, r in results if isinstance(r, CaseFailure)]
+    assert failure.case_id == "UnsendableError"
+    assert "not to be sent" in failure.message
+
+
+def test_workers_are_few_live_long_and_use_one_thread_each() -> None:
+    processes = {result for _, result in run_cases(process_id, range(40), workers=2, case_id=str, what="ids")}
+    assert 1 <= len(processes) <= 2
+    assert os.getpid() not in processes
+    settings = {result for _, result in run_cases(thread_settings, range(4), workers=2, case_id=str, what="ids")}
+    assert settings == {("1", "1")}
+
+
+def test_leaving_early_ends_the_workers() -> None:
+    iteration = run_cases(sleep_long, [0, 1, 1], workers=2, case_id=str, what="cases")
+    assert next(iteration) == (0, 0)
+    assert multiprocessing.active_children()
+    iteration.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_ends_everything_without_a_traceback_from_the_workers(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, time
+            from segwright.parallel import run_cases
+
+            def wait_for_it(value):
+                print("started", os.getpid(), flush=True)
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                try:
+                    list(run_cases(wait_for_it, range(4), workers=2, case_id=str, what="waiting"))
+                except KeyboardInterrupt:
+                    print("interrupted", flush=True)
+            """
+        )
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        started = [process.stdout.readline().split() for _ in range(2)]
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+    assert not any(is_there(int(pid)) for _, pid in started)
+
+
+def test_a_script_without_a_main_guard_is_told_what_to_do(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from segwright.parallel import run_cases\nlist(run_cases(str, range(4), workers=2, case_id=str, what='x'))\n"
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "SettingsError: worker processes: expected that they start" in run.stderr
+    assert issubclass(SettingsError, ValueError)
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_limits_of_control_groups_version_2_count_from_every_level(tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", "0::/job/step\n")
+    write(tmp_path / "sys/fs/cgroup/job/cpu.max", "150000 100000\n")
+    write(tmp_path / "sys/fs/cgroup/job/step/cpu.max", "max 100000\n")
+    write(tmp_path / "sys/fs/cgroup/job/memory.max", "1000\n")
+    write(tmp_path / "sys/fs/cgroup/job/memory.current", "700\n")
+    write(tmp_path / "sys/fs/cgroup/job/memory.stat", "anon 600\ninactive_file 100\n")
+    write(tmp_path / "sys/fs/cgroup/job/step/memory.max", "max\n")
+    write(tmp_path / "sys/fs/cgroup/job/step/memory.current", "650\n")
+    assert parallel._cgroup_cores(tmp_path) == 1.5
+    assert parallel._cgroup_memory_bytes(tmp_path) == 400
+
+
+def test_limits_of_control_groups_version_1(tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", "4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n")
+    write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "300000\n")
+    write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
+    write(tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes", "5000\n")
+    write(tmp_path / "sys/fs/cgroup/memory/memory.usage_in_bytes", "1000\n")
+    assert parallel._cgroup_cores(tmp_path) == 3
+    assert parallel._cgroup_memory_bytes(tmp_path) == 4000
+
+
+def test_no_control_groups_means_no_limit(tmp_path: Path) -> None:
+    assert parallel._cgroup_cores(tmp_path) == parallel._NO_LIMIT
+    assert parallel._cgroup_memory_bytes(tmp_path) == parallel._NO_LIMIT
+
+
+def test_workers_follow_tasks_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "available_cores", lambda: 8)
+    monkeypatch.setattr(parallel, "available_memory_bytes", lambda: 10 << 30)
+    assert parallel.workers_for(100, 1 << 30) == 8
+    assert parallel.workers_for(3, 1 << 30) == 3
+    assert parallel.workers_for(100, 4 << 30) == 2
+    assert parallel.workers_for(100, 100 << 30) == 1
+    assert parallel.workers_for(0, 1) == 1
+
+
+def test_this_machine_has_cores_and_memory() -> None:
+    assert parallel.available_cores() >= 1
+    assert parallel.available_memory_bytes() > 1 << 20
