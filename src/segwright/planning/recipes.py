@@ -18,7 +18,7 @@ FULL_LENGTH_ITERATIONS = 25_000
 class Recipe:
     """How to spend a given number of iterations.
 
-    `warmup_fraction` is the part of the run in which the rate rises linearly from 0 to its peak. With `rate_per` "epoch" the
+    `warmup_fraction` is the part of the run in which the rate rises linearly to its peak. With `rate_per` "epoch" the
     rate is constant within an epoch, as in nnU-Net; with "iteration" it changes at every step.
     """
 
@@ -60,7 +60,7 @@ SHORT = Recipe(
     rate_per="iteration",
     augmentation="light",
     mirroring=False,
-    summary="for short runs: AdamW with a tenth of the run as warm-up, polynomial decay, light augmentation, no mirroring",
+    summary="for short runs: AdamW, a tenth of the run as warm-up, polynomial decay, light augmentation, no mirroring",
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (NNUNET, SHORT)}
