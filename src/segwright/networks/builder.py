@@ -60,6 +60,7 @@ def build_network(
                 remedy="Plan with a planner that asks for one of these.",
             )
         )
+    _refuse_unknown_arguments(architecture)
     if architecture.num_stages < 2:
         raise PlanError(
             message(
@@ -90,6 +91,19 @@ def build_network(
     network = UNet(encoder, decoder)
     initialise(network)
     return network
+
+
+def _refuse_unknown_arguments(architecture: Architecture) -> None:
+    asked = {key: value for key, value in architecture.other_kwargs.items() if value is not None and value is not False}
+    if asked:
+        raise PlanError(
+            message(
+                "plans, key 'architecture.arch_kwargs'",
+                expected="the arguments that nnU-Net's planners write",
+                got=f"also {asked}",
+                remedy="Take them out, or train and predict with the network that they are made for.",
+            )
+        )
 
 
 def operators_of(architecture: Architecture) -> Operators:
