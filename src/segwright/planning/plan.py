@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segwright.errors import PlanError, message
+from segwright.io.atomic import write_json_atomic
 from segwright.planning.architecture import Architecture
 from segwright.planning.configuration import Configuration, Resampling, parse_configuration
 from segwright.planning.fields import Fields, as_object, read_json_object
@@ -73,8 +74,6 @@ class Plan:
 
     def write(self, path: Path) -> None:
         """Write the file, every key in the order it was read or planned, at once or not at all."""
-        from segwright.io.atomic import write_json_atomic
-
         write_json_atomic(path, self.raw)
 
     def configuration(self, name: str) -> Configuration:
