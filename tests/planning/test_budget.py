@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segwright.errors import SettingsError
-from segwright.planning.budget import resolve_budget
+from segwright.planning.budget import resolve_budget, stored_settings
 from segwright.planning.recipes import FULL_LENGTH_ITERATIONS, NNUNET, RECIPES, SHORT, recipe_for
 
 PLAN = {"batch_size": 2, "patch_size": [40, 56, 40]}
@@ -91,3 +91,12 @@ def test_rows_name_every_source() -> None:
     assert rows[0][0] == "recipe"
     assert {name for name, _, _ in rows} > {"num_epochs", "num_iterations_per_epoch", "initial_lr"}
     assert set(RECIPES) == {"nnunet", "short"}
+
+
+def test_a_resumed_run_keeps_its_settings_unless_flags_say_otherwise() -> None:
+    first = resolve_budget(plan=PLAN, flags={"num_epochs": 4, "batch_size": 3})
+    stored = stored_settings(first.to_json(10))
+    again = resolve_budget(plan=PLAN, trainer={"num_epochs": 9}, flags={"batch_size": 5}, resumed=stored)
+    assert again.settings["num_epochs"] == first.settings["num_epochs"]
+    assert again.recipe is first.recipe
+    assert again.value("batch_size") == 5

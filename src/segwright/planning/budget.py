@@ -1,7 +1,8 @@
 """The budget of a training: epochs, iterations, batch size and rate, and where each value came from.
 
 An epoch is a fixed number of iterations, not a pass over the data. The order of precedence is: command line, trainer
-class, plan, default. A value that only the recipe decides (the rate, the weight decay) counts as a default.
+class, plan, default. Rate and weight decay have the recipe's value as their default. A run that goes on from a
+checkpoint keeps the values it was started with, unless the command line says otherwise.
 """
 
 from __future__ import annotations
@@ -131,40 +132,57 @@ def resolve_budget(
     plan: Mapping[str, Any],
     trainer: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
+    resumed: Mapping[str, Setting] | None = None,
 ) -> Budget:
     """Resolve every setting by precedence: command line (`flags`), trainer class, plan, default.
 
     `plan` is the resolved configuration of a plans file, which holds `batch_size` and may hold any other setting under
-    its own name (`num_epochs`, `initial_lr`, ..., `recipe`). A flag that is None was not given.
+    its own name (`num_epochs`, `initial_lr`, ..., `recipe`). A flag that is None was not given. `resumed` holds the
+    settings of the checkpoint that the run goes on from, which only flags overrule.
 
     Raises:
         SettingsError: naming the setting, where it was set, what is allowed and what came.
     """
-    layers: list[tuple[Source, Mapping[str, Any]]] = [
-        ("command line", {k: v for k, v in (flags or {}).items() if v is not None}),
-        ("trainer class", trainer or {}),
-        ("plan", plan),
-        ("default", DEFAULTS),
+    layers: list[_Layer] = [
+        _layer("command line", {k: v for k, v in (flags or {}).items() if v is not None}),
+        dict(resumed or {}),
+        _layer("trainer class", trainer or {}),
+        _layer("plan", plan),
+        _layer("default", DEFAULTS),
     ]
     epochs = _pick("num_epochs", layers)
     iterations = _pick("num_iterations_per_epoch", layers)
     recipe, recipe_source = _pick_recipe(layers, total_iterations=epochs.value * iterations.value)
     from_recipe = {"initial_lr": recipe.peak_learning_rate, "weight_decay": recipe.weight_decay}
-    layers.append(("recipe", from_recipe))
+    layers.append(_layer("recipe", from_recipe))
     return Budget({name: _pick(name, layers) for name in SETTING_NAMES}, recipe, recipe_source)
 
 
-def _pick_recipe(layers: list[tuple[Source, Mapping[str, Any]]], *, total_iterations: int) -> tuple[Recipe, Source]:
-    for source, values in layers:
-        if "recipe" in values:
-            return recipe_named(values["recipe"]), source
-    return recipe_for(total_iterations), "default"
+def stored_settings(stored: Mapping[str, Any]) -> dict[str, Setting]:
+    """Read back the settings that `Budget.to_json` stored with a checkpoint, the recipe among them."""
+    recipe = stored["recipe"]
+    settings = {name: Setting(name, entry["value"], entry["source"]) for name, entry in stored["settings"].items()}
+    return {"recipe": Setting("recipe", recipe["name"], recipe["source"]), **settings}
 
 
-def _pick(name: str, layers: list[tuple[Source, Mapping[str, Any]]]) -> Setting:
-    for source, values in layers:
-        if name in values:
-            return _checked(Setting(name, values[name], source))
+_Layer = dict[str, Setting]
+
+
+def _layer(source: Source, values: Mapping[str, Any]) -> _Layer:
+    return {name: Setting(name, values[name], source) for name in (*SETTING_NAMES, "recipe") if name in values}
+
+
+def _pick_recipe(layers: list[_Layer], *, total_iterations: int) -> tuple[Recipe, Source]:
+    chosen = next((layer["recipe"] for layer in layers if "recipe" in layer), None)
+    if chosen is None:
+        return recipe_for(total_iterations), "default"
+    return recipe_named(chosen.value), chosen.source
+
+
+def _pick(name: str, layers: list[_Layer]) -> Setting:
+    for layer in layers:
+        if name in layer:
+            return _checked(layer[name])
     raise SettingsError(
         message(
             f"setting '{name}'",

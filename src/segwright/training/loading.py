@@ -1,0 +1,150 @@
+"""From the preprocessed store to batches: a map-style data set keyed by the sample's number, and its loader."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segwright.augmentation.pipeline import Augmentation, augment, downsample_labels, validation_transform
+from segwright.errors import SegwrightError, TrainingError
+from segwright.preprocessing.store import PreprocessedStore
+from segwright.training.sampling import (
+    TRAINING_STREAM,
+    VALIDATION_STREAM,
+    SampleIndex,
+    choose_lower_corner,
+    is_forced_foreground,
+    read_crop,
+    sample_rng,
+)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Everything that decides which patch a sample number stands for.
+
+    `patch_size` has two axes for a 2D configuration, which takes single slices (1, y, x) out of its images. With
+    `augmentation` None, samples are drawn and given as validation patches. `label_scales` are deep supervision's.
+    """
+
+    case_ids: tuple[str, ...]
+    patch_size: tuple[int, ...]
+    batch_size: int
+    oversample_foreground: float
+    seed: int
+    augmentation: Augmentation | None
+    label_scales: tuple[tuple[float, ...], ...]
+
+
+class PatchDataset(Dataset[dict[str, Any]]):
+    """Patches of a store, each a pure function of (seed, epoch, step, position in the batch)."""
+
+    def __init__(self, store: PreprocessedStore, sampling: Sampling) -> None:
+        self.store = store
+        self.sampling = sampling
+
+    def __getitem__(self, index: SampleIndex) -> dict[str, Any]:
+        """Load one sample: data (c, *patch) float32, targets one label map (1, *patch) a resolution, its case id."""
+        sampling = self.sampling
+        stream = VALIDATION_STREAM if sampling.augmentation is None else TRAINING_STREAM
+        rng = sample_rng(sampling.seed, stream, index)
+        case_id = sampling.case_ids[int(rng.integers(len(sampling.case_ids)))]
+        try:
+            image, labels = self._read(case_id, index, rng)
+            if sampling.augmentation is None:
+                image, labels = validation_transform(image, labels)
+            else:
+                image, labels = augment(image, labels, sampling.augmentation, rng)
+        except SegwrightError:
+            raise
+        except Exception as error:
+            raise TrainingError(
+                f"Case '{case_id}' cannot be loaded as a training patch (epoch {index.epoch}, step {index.step}): "
+                f"{type(error).__name__}: {error}. If its preprocessed files are damaged, preprocess the case again."
+            ) from error
+        targets = downsample_labels(labels, sampling.label_scales) if len(sampling.label_scales) > 1 else [labels]
+        return {"data": image, "targets": targets, "case_id": case_id}
+
+    def _read(self, case_id: str, index: SampleIndex, rng: np.random.Generator) -> tuple[Any, Any]:
+        sampling = self.sampling
+        flat = len(sampling.patch_size) == 2
+        crop = sampling.patch_size if sampling.augmentation is None else sampling.augmentation.initial_patch_size
+        crop_size = (1, *crop) if flat else tuple(crop)
+        patch_size = (1, *sampling.patch_size) if flat else sampling.patch_size
+        case = self.store.open(case_id)
+        forced = is_forced_foreground(index.position, sampling.batch_size, sampling.oversample_foreground)
+        lower = choose_lower_corner(
+            case.data.shape[1:],
+            crop_size=crop_size,
+            patch_size=patch_size,
+            forced_foreground=forced,
+            class_locations=self.store.read_properties(case_id)["class_locations"] if forced else {},
+            rng=rng,
+        )
+        image = read_crop(case.data, lower, crop_size, fill=0).astype(np.float32, copy=False)
+        labels = read_crop(case.seg, lower, crop_size, fill=-1).astype(np.int16, copy=False)
+        return (image[:, 0], labels[:, 0]) if flat else (image, labels)
+
+
+class StepSampler:
+    """The sample numbers of every step from a given one to the end of the run, one list a batch."""
+
+    def __init__(
+        self, *, batch_size: int, steps_per_epoch: int, num_epochs: int, start_epoch: int, start_step: int = 0
+    ) -> None:
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.num_epochs = num_epochs
+        self.start_epoch = start_epoch
+        self.start_step = start_step
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        for epoch in range(self.start_epoch, self.num_epochs):
+            first = self.start_step if epoch == self.start_epoch else 0
+            for step in range(first, self.steps_per_epoch):
+                yield [SampleIndex(epoch, step, position) for position in range(self.batch_size)]
+
+    def __len__(self) -> int:
+        return (self.num_epochs - self.start_epoch) * self.steps_per_epoch - self.start_step
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples: data (b, c, *patch) float32, target a list of (b, 1, *patch) int16, keys the case ids."""
+    resolutions = zip(*(sample["targets"] for sample in samples), strict=True)
+    return {
+        "data": _stack([sample["data"] for sample in samples]),
+        "target": [_stack(list(maps)) for maps in resolutions],
+        "keys": [sample["case_id"] for sample in samples],
+    }
+
+
+def _stack(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+def make_loader(
+    dataset: PatchDataset, sampler: StepSampler, *, workers: int, pin_memory: bool
+) -> DataLoader[dict[str, Any]]:
+    """Build the loader of a whole run. Its batches do not depend on the number of workers."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker if workers else None,
+        prefetch_factor=3 if workers else None,
+    )
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C belongs to the training process, which finishes its step and saves; workers end with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

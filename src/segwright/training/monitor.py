@@ -1,0 +1,68 @@
+"""How a training tells what it does: events, and the files that keep them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+LOG_FILE = "training_log.jsonl"
+KEPT_EVENTS = frozenset({"start", "resume", "epoch", "interrupted", "message", "end"})
+
+
+class Monitor(Protocol):
+    """Receives the events of a training.
+
+    Events: `start`, `resume`, `iteration`, `epoch`, `message`, `checkpoint`, `validation`, `interrupted`, `end`.
+    """
+
+    def event(self, name: str, values: Mapping[str, Any]) -> None:
+        """Take one event; `values` is plain data."""
+        ...
+
+
+class SilentMonitor:
+    """Ignores every event."""
+
+    def event(self, name: str, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+class JsonLinesMonitor:
+    """Appends the events that describe a run to a file, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def event(self, name: str, values: Mapping[str, Any]) -> None:
+        """Append the event, if it is one that is kept."""
+        if name not in KEPT_EVENTS:
+            return
+        line = json.dumps({"event": name, **values, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class MonitorGroup:
+    """Hands every event to each of several monitors."""
+
+    def __init__(self, monitors: Sequence[Monitor]) -> None:
+        self.monitors = tuple(monitors)
+
+    def event(self, name: str, values: Mapping[str, Any]) -> None:
+        """Pass the event on."""
+        for monitor in self.monitors:
+            monitor.event(name, values)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the events of a training_log.jsonl; a last line that a kill cut short is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events

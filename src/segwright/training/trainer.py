@@ -1,0 +1,459 @@
+"""The training loop of nnU-Net v2, in hooks that a user's own class may override."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from segwright.augmentation.pipeline import Augmentation, augmentation_named
+from segwright.dataset import DatasetDescription, Split
+from segwright.errors import SettingsError, TrainingError, message
+from segwright.networks import build_network
+from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_budget
+from segwright.planning.plan import Configuration, Plan
+from segwright.preprocessing.store import PreprocessedStore
+from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, save_checkpoint
+from segwright.training.history import History
+from segwright.training.interrupts import StopRequest
+from segwright.training.loading import PatchDataset, Sampling, StepSampler, make_loader
+from segwright.training.losses import DeepSupervisionLoss, DiceCELoss, deep_supervision_weights
+from segwright.training.monitor import Monitor, SilentMonitor
+from segwright.training.progress_plot import plot_progress
+from segwright.training.schedule import IterationWarmupSchedule, make_optimizer, make_schedule
+
+GRADIENT_NORM = 12.0
+PLOT_EVERY_SECONDS = 30.0
+ESTIMATE_AFTER_ITERATIONS = 10
+
+Batch = Mapping[str, Any]
+
+
+class Trainer:
+    """Trains one configuration on one fold. Inherit it to change a setting or a hook.
+
+    Set class attributes, or attributes in `__init__` after `super().__init__(...)`, as nnU-Net's users do:
+
+        class ShortTrainer(Trainer):
+            num_epochs = 100
+
+    A setting that neither the command line nor a class sets comes from the plan, and then from nnU-Net's defaults.
+    The attributes hold the resolved values once `prepare` has run.
+    """
+
+    num_epochs: int = 1000
+    num_iterations_per_epoch: int = 250
+    num_val_iterations_per_epoch: int = 50
+    batch_size: int
+    initial_lr: float = 1e-2
+    weight_decay: float = 3e-5
+    oversample_foreground_percent: float = 0.33
+    save_every: int = 1
+    seed: int = 0
+    recipe: str
+    enable_deep_supervision: bool = True
+
+    def __init__(
+        self,
+        plans: Mapping[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: Mapping[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ) -> None:
+        self.plan = Plan.from_json(plans)
+        self.configuration_name = configuration
+        self.configuration: Configuration = self.plan.configuration(configuration)
+        self.fold = fold
+        self.description = DatasetDescription.from_json(dataset_json)
+        self.labels = self.description.labels
+        self.device = device
+        self.monitor: Monitor = SilentMonitor()
+        self.history = History()
+        self.current_epoch = 0
+        self.state = TrainingState(0, ())
+        self.best_ema: float | None = None
+        self.network: nn.Module
+        self.optimizer: torch.optim.Optimizer
+        self.lr_scheduler: Any
+        self.loss: nn.Module
+        self.grad_scaler = torch.amp.GradScaler("cuda") if device.type == "cuda" else None
+        self._last_plot = -math.inf
+
+    # ------------------------------------------------------------------ preparation
+
+    def prepare(
+        self,
+        *,
+        store: PreprocessedStore,
+        split: Split,
+        output_folder: Path,
+        flags: Mapping[str, Any] | None = None,
+        resumed: Mapping[str, Setting] | None = None,
+        monitor: Monitor | None = None,
+        loader_workers: int = 0,
+    ) -> None:
+        """Resolve the settings and build all that a run needs.
+
+        Args:
+            store: preprocessed cases of the configuration.
+            split: case ids to train and to validate on.
+            output_folder: folder of the fold.
+            flags: settings from the command line; None values were not given.
+            resumed: settings of the checkpoint to go on from, which only flags overrule.
+            monitor: receives the events.
+            loader_workers: processes that load batches; 0 loads in this process.
+        """
+        self.store, self.split, self.output_folder = store, split, output_folder
+        self.monitor = monitor or self.monitor
+        self.loader_workers = loader_workers
+        self.budget: Budget = resolve_budget(
+            plan=self.configuration.raw, trainer=self.user_settings(), flags=flags, resumed=resumed
+        )
+        for name in SETTING_NAMES:
+            setattr(self, name, self.budget.value(name))
+        self.recipe = self.budget.recipe.name
+        self._refuse_what_cannot_be_trained()
+        self.initialize()
+
+    def user_settings(self) -> dict[str, Any]:
+        """Settings that the user's class sets, as class attributes or on the instance."""
+        own = [cls for cls in type(self).__mro__ if cls not in Trainer.__mro__]
+        layers = [vars(self), *(vars(cls) for cls in own)]
+        found: dict[str, Any] = {}
+        for name in (*SETTING_NAMES, "recipe"):
+            layer = next((layer for layer in layers if name in layer), None)
+            if layer is not None:
+                found[name] = layer[name]
+        return found
+
+    def _refuse_what_cannot_be_trained(self) -> None:
+        unsupported = [
+            ("regions (labels that are lists of values)", self.labels.has_regions),
+            ("an ignore label", self.labels.ignore_label is not None),
+            (
+                f"a previous stage ('{self.configuration.previous_stage}')",
+                self.configuration.previous_stage is not None,
+            ),
+        ]
+        for what, present in unsupported:
+            if present:
+                raise SettingsError(
+                    message(
+                        f"training '{self.configuration_name}'",
+                        expected="plain labels and a configuration without a previous stage",
+                        got=what,
+                        remedy="This version cannot train it; nnunetv2 can, from the same preprocessed folder.",
+                    )
+                )
+
+    def initialize(self) -> None:
+        """Build network, optimizer, schedule and loss."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self.build_network_architecture(
+                self.plan,
+                self.configuration,
+                len(self.description.channel_names),
+                self.labels.num_outputs,
+                self.enable_deep_supervision,
+            )
+        self.network = network.to(self.device)
+        self.optimizer, self.lr_scheduler = self.configure_optimizers()
+        self.loss = self._build_loss()
+        self.augmentation = self.get_training_augmentation()
+
+    @staticmethod
+    def build_network_architecture(
+        plan: Plan,
+        configuration: Configuration,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network. With deep supervision it returns a list of logits, the highest resolution first."""
+        return build_network(
+            configuration.architecture,
+            num_input_channels=num_input_channels,
+            num_outputs=num_output_channels,
+            deep_supervision=enable_deep_supervision,
+        )
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """Build optimizer and learning-rate schedule; the schedule has `step(epoch)`."""
+        recipe = self.budget.recipe
+        optimizer = make_optimizer(
+            self.network.parameters(), recipe, initial_lr=self.initial_lr, weight_decay=self.weight_decay
+        )
+        schedule = make_schedule(
+            optimizer,
+            recipe,
+            initial_lr=self.initial_lr,
+            num_epochs=self.num_epochs,
+            iterations_per_epoch=self.num_iterations_per_epoch,
+        )
+        return optimizer, schedule
+
+    def _build_loss(self) -> nn.Module:
+        loss: nn.Module = DiceCELoss(batch_dice=self.configuration.batch_dice)
+        if self.enable_deep_supervision:
+            loss = DeepSupervisionLoss(loss, deep_supervision_weights(len(self._get_deep_supervision_scales())))
+        return loss
+
+    def _get_deep_supervision_scales(self) -> tuple[tuple[float, ...], ...]:
+        """Scale of each output against the patch, the highest resolution first; the bottleneck has no output."""
+        if not self.enable_deep_supervision:
+            return ((1.0,) * len(self.configuration.patch_size),)
+        totals = np.cumprod(np.array(self.configuration.architecture.strides), axis=0)
+        return tuple(tuple(float(1 / stride) for stride in total) for total in totals[:-1])
+
+    def get_training_augmentation(self) -> Augmentation:
+        """Choose the augmentation of the training patches: the recipe's."""
+        recipe = self.budget.recipe
+        return augmentation_named(
+            recipe.augmentation,
+            self.configuration.patch_size,
+            use_mask_for_norm=self.configuration.use_mask_for_norm,
+            mirror_axes=None if recipe.mirroring else (),
+        )
+
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Axes that training mirrors, along which prediction may mirror too (`inference_allowed_mirroring_axes`)."""
+        return tuple(self.augmentation.mirror_axes)
+
+    def get_dataloaders(self) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
+        """Build the loaders of the rest of the run, for training and for validation."""
+        training = self._loader(
+            self.split.train, self.augmentation, self.num_iterations_per_epoch, start_step=self.state.step
+        )
+        validation = self._loader(self.split.val, None, self.num_val_iterations_per_epoch)
+        return training, validation
+
+    def _loader(
+        self, case_ids: tuple[str, ...], augmentation: Augmentation | None, steps: int, *, start_step: int = 0
+    ) -> DataLoader[dict[str, Any]]:
+        sampling = Sampling(
+            case_ids=tuple(sorted(case_ids)),
+            patch_size=self.configuration.patch_size,
+            batch_size=self.batch_size,
+            oversample_foreground=self.oversample_foreground_percent,
+            seed=self.seed,
+            augmentation=augmentation,
+            label_scales=self._get_deep_supervision_scales(),
+        )
+        sampler = StepSampler(
+            batch_size=self.batch_size,
+            steps_per_epoch=steps,
+            num_epochs=self.num_epochs,
+            start_epoch=self.current_epoch,
+            start_step=start_step,
+        )
+        return make_loader(
+            PatchDataset(self.store, sampling),
+            sampler,
+            workers=self.loader_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    # ------------------------------------------------------------------ the loop
+
+    def run_training(self, stop: StopRequest) -> bool:
+        """Train to the end, or to the step at which a stop is asked for. Returns whether the end was reached."""
+        self.on_train_start()
+        loaders = self.get_dataloaders()
+        training, validation = (iter(loader) for loader in loaders)
+        self._run_start, self._run_iterations = time.monotonic(), 0
+        while self.current_epoch < self.num_epochs:
+            self.on_epoch_start()
+            self.on_train_epoch_start()
+            while self.state.step < self.num_iterations_per_epoch:
+                self._one_step(training)
+                if stop:
+                    return self._interrupted(str(stop.signal_name))
+            self.on_train_epoch_end()
+            self.on_validation_epoch_start()
+            with torch.no_grad():
+                outputs = [self.validation_step(next(validation)) for _ in range(self.num_val_iterations_per_epoch)]
+            self.on_validation_epoch_end(outputs)
+            self.on_epoch_end()
+            if stop and self.current_epoch < self.num_epochs:
+                return self._interrupted(str(stop.signal_name))
+        self.on_train_end()
+        return True
+
+    def _one_step(self, batches: Any) -> None:
+        step = self.state.step
+        if isinstance(self.lr_scheduler, IterationWarmupSchedule):
+            self.lr_scheduler.step_iteration(self.current_epoch * self.num_iterations_per_epoch + step)
+        waiting = time.monotonic()
+        batch = next(batches)
+        self._waited += time.monotonic() - waiting
+        loss = float(self.train_step(batch)["loss"])
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {loss} in epoch {self.current_epoch}, iteration {step}, cases {', '.join(batch['keys'])}."
+                " Expected a finite number. Check these cases for extreme intensities, or lower the learning rate "
+                "(--lr). The last checkpoint is intact; --continue goes on from it."
+            )
+        self.state = TrainingState(step + 1, (*self.state.train_losses, loss))
+        self._run_iterations += 1
+        self.monitor.event("iteration", self._iteration_event(loss))
+
+    def _iteration_event(self, loss: float) -> dict[str, Any]:
+        done = self.current_epoch * self.num_iterations_per_epoch + self.state.step
+        left = None
+        if self._run_iterations >= ESTIMATE_AFTER_ITERATIONS:
+            per_iteration = (time.monotonic() - self._run_start) / self._run_iterations
+            left = per_iteration * (self.budget.total_iterations - done)
+        return {
+            "epoch": self.current_epoch,
+            "step": self.state.step,
+            "done": done,
+            "total": self.budget.total_iterations,
+            "loss": loss,
+            "seconds_left": left,
+        }
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """Take one optimizer step on a batch and return its loss."""
+        data, target = self._to_device(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            loss = self.loss(self.network(data), target)
+        if self.grad_scaler is None:
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+            self.optimizer.step()
+        else:
+            self.grad_scaler.scale(loss).backward()
+            self.grad_scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        return {"loss": loss.item()}
+
+    def validation_step(self, batch: Batch) -> dict[str, Any]:
+        """Loss and counts of true positive, false positive and false negative voxels of a batch, one a class."""
+        data, target = self._to_device(batch)
+        with self._autocast():
+            output = self.network(data)
+            loss = self.loss(output, target)
+        logits, labels = (output[0], target[0]) if self.enable_deep_supervision else (output, target)
+        predicted = logits.argmax(1)
+        counts = [_count(predicted == value, labels[:, 0] == value) for value in range(1, logits.shape[1])]
+        return {"loss": loss.item(), "counts": np.array(counts)}
+
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Any]:
+        data = batch["data"].to(self.device, non_blocking=True)
+        targets = [labels.to(self.device, non_blocking=True) for labels in batch["target"]]
+        return data, targets if self.enable_deep_supervision else targets[0]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, enabled=self.device.type == "cuda")
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch the network between a list of outputs and the one of highest resolution."""
+        self.network.decoder.deep_supervision = enabled  # type: ignore[union-attr]
+
+    # ------------------------------------------------------------------ hooks
+
+    def on_train_start(self) -> None:
+        """Run before the first epoch."""
+
+    def on_epoch_start(self) -> None:
+        """Run before each epoch."""
+        self._epoch_start, self._waited = time.time(), 0.0
+
+    def on_train_epoch_start(self) -> None:
+        """Put the network into training mode and set the epoch's learning rate."""
+        self.network.train()
+        if not isinstance(self.lr_scheduler, IterationWarmupSchedule):
+            self.lr_scheduler.step(self.current_epoch)
+
+    def on_train_epoch_end(self) -> None:
+        """Run after the training iterations of an epoch."""
+
+    def on_validation_epoch_start(self) -> None:
+        """Put the network into evaluation mode."""
+        self.network.eval()
+
+    def on_validation_epoch_end(self, outputs: list[dict[str, Any]]) -> None:
+        """Turn the counts of all validation batches into the epoch's pseudo Dice, and note the epoch."""
+        true_positive, false_positive, false_negative = np.sum([output["counts"] for output in outputs], axis=0).T
+        with np.errstate(invalid="ignore"):
+            dice = 2 * true_positive / (2 * true_positive + false_positive + false_negative)
+        self.history.add_epoch(
+            train_loss=float(np.mean(self.state.train_losses)),
+            val_loss=float(np.mean([output["loss"] for output in outputs])),
+            dice_per_class=[float(value) for value in dice],
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            start=self._epoch_start,
+            end=time.time(),
+        )
+
+    def on_epoch_end(self) -> None:
+        """Tell of the epoch, save what is due, plot."""
+        history = self.history
+        ema = history.last("ema_fg_dice")
+        is_best = not math.isnan(ema) and (self.best_ema is None or ema > self.best_ema)
+        self.current_epoch += 1
+        self.state = TrainingState(0, ())
+        if is_best:
+            self.best_ema = ema
+            self.save_checkpoint(self.output_folder / BEST)
+        if self.current_epoch % self.save_every == 0 and self.current_epoch < self.num_epochs:
+            self.save_checkpoint(self.output_folder / LATEST)
+        self.monitor.event("epoch", self._epoch_event())
+        if time.monotonic() - self._last_plot > PLOT_EVERY_SECONDS or self.current_epoch == self.num_epochs:
+            plot_progress(history, self.output_folder / "progress.png")
+            self._last_plot = time.monotonic()
+
+    def _epoch_event(self) -> dict[str, Any]:
+        last = self.history.last
+        return {
+            "epoch": self.current_epoch - 1,
+            "learning_rate": last("lrs"),
+            "train_loss": last("train_losses"),
+            "val_loss": last("val_losses"),
+            "pseudo_dice": last("dice_per_class_or_region"),
+            "mean_pseudo_dice": last("mean_fg_dice"),
+            "ema_pseudo_dice": last("ema_fg_dice"),
+            "seconds": last("epoch_end_timestamps") - last("epoch_start_timestamps"),
+            "data_wait_seconds": self._waited,
+        }
+
+    def on_train_end(self) -> None:
+        """Save the final checkpoint, which takes the place of the latest."""
+        self.save_checkpoint(self.output_folder / FINAL)
+        (self.output_folder / LATEST).unlink(missing_ok=True)
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(self, path)
+        self.monitor.event("checkpoint", {"path": str(path)})
+
+    def print_to_log_file(self, *words: object) -> None:
+        """Note a message in the training's log and on the screen."""
+        self.monitor.event("message", {"text": " ".join(str(word) for word in words)})
+
+    def _interrupted(self, signal_name: str) -> bool:
+        path = self.output_folder / LATEST
+        self.save_checkpoint(path)
+        self.monitor.event(
+            "interrupted",
+            {"signal": signal_name, "epoch": self.current_epoch, "step": self.state.step, "checkpoint": str(path)},
+        )
+        return False
+
+
+def _count(predicted: Tensor, reference: Tensor) -> tuple[int, int, int]:
+    true_positive = int((predicted & reference).sum())
+    return true_positive, int(predicted.sum()) - true_positive, int(reference.sum()) - true_positive
