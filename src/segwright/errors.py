@@ -4,6 +4,7 @@ SegwrightError                    something the user can mend; the command line 
 ├── DatasetError (ValueError)         dataset.json, the cases it names, or the splits are wrong
 ├── MissingFileError (FileNotFoundError)  a file or folder that must exist does not
 ├── ImageError (OSError)              an image file cannot be read or written, or holds what it must not
+├── WriteError (OSError)              a file cannot be written: the disk is full, or the folder is read-only
 ├── GeometryError (ValueError)        images that belong together disagree in shape, spacing or position
 ├── PlanError (ValueError)            a plans file, fingerprint or configuration is wrong
 ├── SettingsError (ValueError)        a training or prediction setting is out of its range, or unknown
@@ -33,6 +34,10 @@ class MissingFileError(SegwrightError, FileNotFoundError):
 
 class ImageError(SegwrightError, OSError):
     """An image file cannot be read or written, or holds values that it must not."""
+
+
+class WriteError(SegwrightError, OSError):
+    """A file cannot be written: the disk is full, the folder is read-only."""
 
 
 class GeometryError(SegwrightError, ValueError):

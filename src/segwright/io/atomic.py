@@ -1,0 +1,84 @@
+"""Files that are either whole or not there: written beside their place, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from segwright.errors import WriteError, message
+
+NOT_WRITABLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG, errno.ENOTDIR}
+)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path, on the same disk and with the same name, that becomes `path` if the block succeeds.
+
+    The temporary file lies in a hidden folder beside `path`, so no listing takes it for a finished one and writers
+    that choose the format by the name choose the right one. Missing parent folders are made. After an error nothing
+    is left behind and an older file stays as it was.
+
+    Raises:
+        WriteError: the disk is full, or the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".segwright-", dir=path.parent))
+        try:
+            temporary = folder / path.name
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        _flush_to_disk(path.parent)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        raise WriteError(
+            message(
+                path,
+                expected="to write this file",
+                got=error.strerror,
+                remedy="Free some space or choose another folder; nothing was changed.",
+            )
+        ) from error
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write `value` as JSON with the keys in their own order, indented by 4; numpy numbers and arrays are allowed."""
+    write_text_atomic(path, json.dumps(value, indent=4, sort_keys=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"Expected a value that JSON knows, got {type(value).__name__}.")
+
+
+def _flush_to_disk(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

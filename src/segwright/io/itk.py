@@ -1,0 +1,165 @@
+"""Images through SimpleITK: NIfTI, NRRD, MetaImage, GIPL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segwright.errors import ImageError, message
+from segwright.geometry import Geometry
+from segwright.io.image import FileContent
+from segwright.io.integrity import require_plausible_size, require_whole_file
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+FILE_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
+# nnU-Net's: a 2D image becomes one slice, so thick that no planner looks across it.
+SLICE_SPACING_FACTOR_2D = 999
+ORIENTATION = "RAS"
+
+
+def read_file(path: Path) -> FileContent:
+    """Read a 2D, 3D or 4D file; the fourth dimension is channels."""
+    return _content(path, _read(path))
+
+
+def read_file_reoriented(path: Path) -> FileContent:
+    """Read a 3D file with its axes brought into RAS order; the orientation found is kept in the properties."""
+    import SimpleITK
+
+    image = _read(path)
+    if image.GetDimension() != 3:
+        raise _wrong_dimension(path, image.GetDimension(), "3")
+    found = SimpleITK.DICOMOrientImageFilter_GetOrientationFromDirectionCosines(image.GetDirection())
+    content = _content(path, SimpleITK.DICOMOrient(image, ORIENTATION))
+    content.properties["sitk_stuff"]["original_orientation"] = found
+    return content
+
+
+def write_file(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
+    """Write a label map (z, y, x), compressed, with the spacing, origin and direction that were read."""
+    _write(_labels_in_space(label_map, properties["sitk_stuff"]), path)
+
+
+def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
+    """Write a label map (z, y, x) that lies in RAS order in the orientation that its image was read from."""
+    import SimpleITK
+
+    stuff = properties["sitk_stuff"]
+    _write(SimpleITK.DICOMOrient(_labels_in_space(label_map, stuff), stuff["original_orientation"]), path)
+
+
+def num_channels_in_file(path: Path) -> int:
+    """Number of channels that a file holds, from its header alone."""
+    import SimpleITK
+
+    with _silent_itk():
+        reader = SimpleITK.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+    return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else 1
+
+
+def _read(path: Path) -> SimpleITK.Image:
+    import SimpleITK
+
+    with _silent_itk():
+        reader = SimpleITK.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if reader.GetNumberOfComponents() != 1:
+            raise ImageError(
+                message(
+                    path,
+                    expected="one number per voxel",
+                    got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
+                    remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
+                )
+            )
+        if not 2 <= reader.GetDimension() <= 4:
+            raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
+        voxel_bytes = SimpleITK.Image([1] * 2, reader.GetPixelID()).GetSizeOfPixelComponent()
+        size = tuple(int(value) for value in reader.GetSize())
+        require_plausible_size(path, size, voxel_bytes)
+        require_whole_file(path, int(np.prod(size, dtype=object)) * voxel_bytes)
+        return reader.Execute()
+
+
+def _content(path: Path, image: SimpleITK.Image) -> FileContent:
+    import SimpleITK
+
+    dimension = image.GetDimension()
+    # The view is copied while the image lives; its memory goes with it.
+    array = np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32)
+    array = array.reshape((1,) * (4 - dimension) + array.shape)
+    spacing = [abs(float(value)) for value in image.GetSpacing()[::-1]]
+    if dimension == 2:
+        spacing = [max(spacing) * SLICE_SPACING_FACTOR_2D, *spacing]
+    spacing = spacing[-3:]
+    in_space = min(dimension, 3)
+    return FileContent(
+        path=path,
+        array=array,
+        geometry=Geometry(
+            spacing_mm=(spacing[0], spacing[1], spacing[2]),
+            origin_mm=image.GetOrigin()[:in_space],
+            direction=_direction_in_space(image.GetDirection(), in_space),
+        ),
+        properties={
+            "sitk_stuff": {
+                "spacing": image.GetSpacing(),
+                "origin": image.GetOrigin(),
+                "direction": image.GetDirection(),
+            },
+            "spacing": spacing,
+        },
+    )
+
+
+def _direction_in_space(direction: tuple[float, ...], axes: int) -> tuple[float, ...]:
+    size = round(len(direction) ** 0.5)
+    return tuple(direction[row * size + column] for row in range(axes) for column in range(axes))
+
+
+def _labels_in_space(label_map: NDArray[Any], stuff: Mapping[str, Any]) -> SimpleITK.Image:
+    """Label map as an image of 2 or 3 dimensions; of a 4D image's geometry the part in space is taken."""
+    import SimpleITK
+
+    axes = min(len(stuff["spacing"]), 3)
+    image = SimpleITK.GetImageFromArray(label_map[0] if axes == 2 else label_map)
+    image.SetSpacing(tuple(stuff["spacing"][:axes]))
+    image.SetOrigin(tuple(stuff["origin"][:axes]))
+    image.SetDirection(_direction_in_space(tuple(stuff["direction"]), axes))
+    return image
+
+
+def _write(image: SimpleITK.Image, path: Path) -> None:
+    import SimpleITK
+
+    with _silent_itk():
+        SimpleITK.WriteImage(image, str(path), useCompression=True)
+
+
+@contextmanager
+def _silent_itk() -> Iterator[None]:
+    """Keep ITK's own warnings off the terminal; they name ITK's source lines, not what the user can mend."""
+    import SimpleITK
+
+    shown = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _wrong_dimension(path: Path, got: int, expected: str) -> ImageError:
+    return ImageError(
+        message(path, expected=f"an image of {expected} dimensions", got=f"{got}", remedy="Export it again.")
+    )

@@ -1,0 +1,94 @@
+"""NIfTI through nibabel, as it lies or reoriented to RAS; arrays are transposed to (z, y, x) to match SimpleITK's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segwright.errors import ImageError, message
+from segwright.geometry import Geometry
+from segwright.io.image import FileContent
+from segwright.io.integrity import require_plausible_size, require_whole_file
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
+FILE_ENDINGS = (".nii", ".nii.gz")
+
+
+def read_file(path: Path) -> FileContent:
+    """Read a 3D file as it lies."""
+    image = _load(path)
+    return _content(path, image, {"original_affine": image.affine})
+
+
+def read_file_reoriented(path: Path) -> FileContent:
+    """Read a 3D file with its axes flipped and permuted to RAS."""
+    from nibabel.orientations import io_orientation
+
+    image = _load(path)
+    reoriented = image.as_reoriented(io_orientation(image.affine))
+    return _content(path, reoriented, {"original_affine": image.affine, "reoriented_affine": reoriented.affine})
+
+
+def write_file(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
+    """Write a label map (z, y, x) with the affine of its image."""
+    import nibabel
+    from nibabel.nifti1 import Nifti1Image
+
+    affine = np.asarray(properties["nibabel_stuff"]["original_affine"])
+    nibabel.save(Nifti1Image(label_map.transpose((2, 1, 0)), affine=affine), path)
+
+
+def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
+    """Write a label map (z, y, x) that lies in RAS in the orientation that its image was read from."""
+    import nibabel
+    from nibabel.nifti1 import Nifti1Image
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    stuff = properties["nibabel_stuff"]
+    original = np.asarray(stuff["original_affine"])
+    image = Nifti1Image(label_map.transpose((2, 1, 0)), affine=np.asarray(stuff["reoriented_affine"]))
+    back = image.as_reoriented(ornt_transform(axcodes2ornt("RAS"), io_orientation(original)))
+    nibabel.save(Nifti1Image(np.asanyarray(back.dataobj), affine=original), path)
+
+
+def _load(path: Path) -> Nifti1Image:
+    import nibabel
+    from nibabel.nifti1 import Nifti1Image
+
+    image = nibabel.load(path)
+    if not isinstance(image, Nifti1Image) or len(image.shape) != 3:
+        raise ImageError(
+            message(
+                path,
+                expected="a NIfTI file of 3 dimensions",
+                got=f"{type(image).__name__} of shape {getattr(image, 'shape', '?')}",
+                remedy="Write each channel to a file of its own, or read it with SimpleITKIO.",
+            )
+        )
+    voxel_bytes = image.get_data_dtype().itemsize
+    require_plausible_size(path, image.shape, voxel_bytes)
+    require_whole_file(path, int(np.prod(image.shape, dtype=object)) * voxel_bytes)
+    return image
+
+
+def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any]) -> FileContent:
+    spacing = [float(value) for value in image.header.get_zooms()[:3][::-1]]
+    voxels = image.get_fdata(caching="unchanged", dtype=np.float64)
+    axes = image.affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    return FileContent(
+        path=path,
+        array=voxels.transpose((2, 1, 0))[None],
+        geometry=Geometry(
+            spacing_mm=(spacing[0], spacing[1], spacing[2]),
+            origin_mm=tuple(float(value) for value in image.affine[:3, 3]),
+            direction=tuple(float(value) for value in (axes / np.where(lengths > 0, lengths, 1)).ravel()),
+        ),
+        properties={"nibabel_stuff": stuff, "spacing": spacing},
+    )
