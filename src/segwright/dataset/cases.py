@@ -1,0 +1,240 @@
+"""Which files are the cases of a data set, and what is missing among them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from segwright.dataset.description import DatasetDescription
+from segwright.dataset.problems import Problem
+from segwright.errors import GeometryError, MissingFileError, message
+from segwright.io import Image, ImageReaderWriter
+
+MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
+MAX_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case; `image_paths` in the order of the channels."""
+
+    case_id: str
+    image_paths: tuple[Path, ...]
+    label_path: Path | None
+
+
+def find_cases(folder: Path, file_ending: str, num_channels: int) -> tuple[Case, ...]:
+    """Find the cases of a folder of images named ``CASE_0000.ending``, ``CASE_0001.ending``, ..., sorted by id.
+
+    Raises:
+        MissingFileError: no such folder, or no image of this ending in it.
+        DatasetError: a channel is missing or too many, or a file is named otherwise.
+    """
+    cases, problems = scan_images(folder, file_ending, num_channels)
+    if problems:
+        raise problems[0].as_error()
+    return cases
+
+
+def read_case_image(reader: ImageReaderWriter, case: Case, num_channels: int) -> Image:
+    """Read the channels of a case, which may lie in one file each or all in one.
+
+    Raises:
+        MissingFileError, ImageError
+        GeometryError: channels that differ in shape or spacing, or another number of channels than declared.
+    """
+    image = reader.read_image(case.image_paths)
+    if image.array.shape[0] != num_channels:
+        raise GeometryError(
+            message(
+                f"case {case.case_id}, {', '.join(path.name for path in case.image_paths)}",
+                expected=f"{num_channels} channels, as dataset.json declares",
+                got=f"{image.array.shape[0]}",
+                remedy="Correct 'channel_names' in dataset.json, or the image.",
+            )
+        )
+    return image
+
+
+def scan_images(folder: Path, file_ending: str, num_channels: int) -> tuple[tuple[Case, ...], list[Problem]]:
+    """Find the cases of a folder and every problem among their names; cases with a problem are left out.
+
+    Raises:
+        MissingFileError: no such folder, or no image of this ending in it.
+    """
+    names = _file_names(folder, file_ending)
+    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(file_ending)}", re.DOTALL)
+    channels: dict[str, dict[int, Path]] = {}
+    problems: list[Problem] = []
+    for name in names:
+        if match := pattern.fullmatch(name):
+            channels.setdefault(match[1], {})[int(match[2])] = folder / name
+        else:
+            problems.append(_wrong_name(folder, name, file_ending))
+    cases = []
+    for case_id in sorted(channels):
+        paths = channels[case_id]
+        if _complete(paths, file_ending, num_channels):
+            cases.append(Case(case_id, tuple(paths[number] for number in sorted(paths)), None))
+        else:
+            problems.append(_wrong_channels(folder, case_id, paths, file_ending, num_channels))
+    return tuple(cases), problems
+
+
+def scan_dataset(
+    folder: Path, description: DatasetDescription, environ: Mapping[str, str]
+) -> tuple[tuple[Case, ...], list[Problem]]:
+    """Find the training cases of a raw data set and every problem among its files.
+
+    Raises:
+        MissingFileError: imagesTr or labelsTr is missing or empty.
+    """
+    if description.explicit_cases is not None:
+        return _scan_explicit(folder, description, environ)
+    images, ending = folder / "imagesTr", description.file_ending
+    cases, problems = scan_images(images, ending, len(description.channel_names))
+    labels = {
+        name.removesuffix(ending): folder / "labelsTr" / name for name in _file_names(folder / "labelsTr", ending)
+    }
+    labelled = []
+    for case in cases:
+        if case.case_id in labels:
+            labelled.append(Case(case.case_id, case.image_paths, labels[case.case_id]))
+        else:
+            problems.append(_no_label(case.case_id, ending))
+    with_image = {case.case_id for case in cases} | {problem.case_id for problem in problems}
+    problems.extend(_no_image(case_id, path) for case_id, path in labels.items() if case_id not in with_image)
+    return tuple(labelled), problems
+
+
+def expand_variables(text: str, environ: Mapping[str, str]) -> str:
+    """Replace ``$NAME`` and ``${NAME}`` by their values in `environ`, as `os.path.expandvars` does; unknown ones stay."""
+    return re.sub(
+        r"\$(?:(\w+)|\{([^}]*)\})",
+        lambda match: environ.get(match[1] or match[2], match[0]),
+        text,
+        flags=re.ASCII,
+    )
+
+
+def _scan_explicit(
+    folder: Path, description: DatasetDescription, environ: Mapping[str, str]
+) -> tuple[tuple[Case, ...], list[Problem]]:
+    cases: list[Case] = []
+    problems: list[Problem] = []
+    for case_id, entry in sorted((description.explicit_cases or {}).items()):
+        images = tuple(folder / expand_variables(path, environ) for path in entry.images)
+        label = folder / expand_variables(entry.label, environ)
+        missing = [path for path in (*images, label) if not path.exists()]
+        problems.extend(_missing_listed(case_id, path) for path in missing)
+        count, wanted = len(images), len(description.channel_names)
+        if count not in (1, wanted):
+            problems.append(
+                Problem(
+                    "error",
+                    case_id,
+                    "dataset.json",
+                    f"expected {wanted} images, one a channel, got {count}",
+                    f"Correct the key 'dataset.{case_id}.images'.",
+                )
+            )
+        elif not missing:
+            cases.append(Case(case_id, images, label))
+    return tuple(cases), problems
+
+
+def _file_names(folder: Path, file_ending: str) -> list[str]:
+    if not folder.is_dir():
+        raise MissingFileError(
+            message(folder, expected="a folder of images", got="nothing there", remedy="Check the path.")
+        )
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())
+    chosen = [name for name in names if name.endswith(file_ending)]
+    if not chosen:
+        endings = Counter("".join(Path(name).suffixes[-2:]) or name for name in names)
+        found = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common(MAX_NAMES))
+        raise MissingFileError(
+            message(
+                folder,
+                expected=f"images ending with {file_ending}",
+                got=f"no such file, but {found}" if found else "an empty folder",
+                remedy="Put the images there, or correct 'file_ending' in dataset.json.",
+            )
+        )
+    return chosen
+
+
+def _complete(paths: Mapping[int, Path], file_ending: str, num_channels: int) -> bool:
+    if sorted(paths) == list(range(num_channels)):
+        return True
+    return list(paths) == [0] and _holds_all_channels(paths[0], file_ending)
+
+
+def _holds_all_channels(path: Path, file_ending: str) -> bool:
+    """Whether one file may stand for all channels: a colour picture, or an image with a fourth dimension."""
+    if file_ending.lower() in MANY_CHANNELS_IN_ONE_FILE:
+        return True
+    from segwright.io.itk import num_channels_in_file
+
+    try:
+        return num_channels_in_file(path) > 1
+    except RuntimeError:  # unreadable as such, which is the readers' to tell
+        return False
+
+
+def _wrong_name(folder: Path, name: str, file_ending: str) -> Problem:
+    return Problem(
+        "error",
+        None,
+        f"{folder.name}/{name}",
+        f"expected a name like CASE_0000{file_ending}, with the channel's number in four digits, got '{name}'",
+        f"Rename it, for example to {name.removesuffix(file_ending)}_0000{file_ending}.",
+    )
+
+
+def _wrong_channels(
+    folder: Path, case_id: str, paths: Mapping[int, Path], file_ending: str, num_channels: int
+) -> Problem:
+    missing = [f"{case_id}_{number:04d}{file_ending}" for number in range(num_channels) if number not in paths]
+    surplus = [paths[number].name for number in sorted(paths) if number >= num_channels]
+    got = "; ".join(
+        f"{what} {', '.join(names[:MAX_NAMES])}" for what, names in (("no", missing), ("besides", surplus)) if names
+    )
+    return Problem(
+        "error",
+        case_id,
+        folder.name,
+        f"expected {num_channels} channel{'s' if num_channels > 1 else ''} as dataset.json declares, got {got}",
+        "Add the missing file." if missing else "Remove it, or declare the channel in dataset.json.",
+    )
+
+
+def _no_label(case_id: str, ending: str) -> Problem:
+    return Problem(
+        "error",
+        case_id,
+        f"labelsTr/{case_id}{ending}",
+        "expected a label map for this image, got nothing there",
+        "Add it, or move the image to imagesTs.",
+    )
+
+
+def _no_image(case_id: str, path: Path) -> Problem:
+    return Problem(
+        "error",
+        case_id,
+        f"labelsTr/{path.name}",
+        f"expected images of this case in imagesTr, got none named {case_id}_0000...",
+        "Add them or remove the label map.",
+    )
+
+
+def _missing_listed(case_id: str, path: Path) -> Problem:
+    variable = re.search(r"\$\w+|\$\{\w+\}", str(path))
+    remedy = f"Set the variable {variable[0]}." if variable else f"Correct the key 'dataset.{case_id}' in dataset.json."
+    return Problem("error", case_id, str(path), "expected this file, got nothing there", remedy)

@@ -1,0 +1,101 @@
+"""A raw data set in nnU-Net v2's layout, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from segwright.dataset.cases import Case, read_case_image, scan_dataset
+from segwright.dataset.description import FILE_NAME, DatasetDescription
+from segwright.dataset.problems import Problem
+from segwright.errors import DatasetError, MissingFileError, message
+from segwright.io import Image, ImageReaderWriter, choose_reader
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A folder with dataset.json, imagesTr and labelsTr; `cases` are sorted by id and have a label map each."""
+
+    folder: Path
+    name: str
+    description: DatasetDescription
+    cases: tuple[Case, ...]
+
+    @classmethod
+    def open(cls, folder: Path, *, environ: Mapping[str, str] | None = None) -> RawDataset:
+        """Open a data set; the first problem among names and labels is raised, no image is read.
+
+        `environ` has the values of the variables in an explicit file list.
+
+        Raises:
+            MissingFileError, DatasetError
+        """
+        folder = Path(folder)
+        require_description(folder)
+        description = DatasetDescription.read(folder / FILE_NAME)
+        if (problem := consecutive_labels_problem(description)) is not None:
+            raise problem.as_error()
+        cases, problems = scan_dataset(folder, description, environ or {})
+        if problems:
+            raise problems[0].as_error()
+        if not cases:
+            raise DatasetError(
+                message(folder, expected="at least one labelled case", got="none", remedy="Add images and label maps.")
+            )
+        return cls(folder=folder, name=folder.resolve().name, description=description, cases=cases)
+
+    def reader(self) -> ImageReaderWriter:
+        """Choose the reader as nnU-Net does, trying it on the first image.
+
+        Raises:
+            DatasetError, ImageError, MissingFileError
+        """
+        return choose_reader(
+            self.description.file_ending,
+            wanted_name=self.description.reader_name,
+            example=self.cases[0].image_paths[0],
+        )
+
+    def read_image(self, case: Case, reader: ImageReaderWriter) -> Image:
+        """Read a case's image with as many channels as declared.
+
+        Raises:
+            MissingFileError, ImageError, GeometryError
+        """
+        return read_case_image(reader, case, len(self.description.channel_names))
+
+
+def require_description(folder: Path) -> None:
+    """Refuse a folder without dataset.json.
+
+    Raises:
+        MissingFileError
+    """
+    if not folder.is_dir():
+        got = "nothing there" if not folder.exists() else "a file"
+        raise MissingFileError(message(folder, expected="the folder of a data set", got=got, remedy="Check the path."))
+    if not (folder / FILE_NAME).is_file():
+        raise MissingFileError(
+            message(
+                folder,
+                expected="a data set with a dataset.json in it",
+                got="none",
+                remedy="Name the folder that has dataset.json, imagesTr and labelsTr, or write the dataset.json.",
+            )
+        )
+
+
+def consecutive_labels_problem(description: DatasetDescription) -> Problem | None:
+    """Tell of declared labels that are not 0, 1, 2, ..., with the mapping that mends them."""
+    values = sorted(description.labels.allowed_values)
+    if values == list(range(len(values))):
+        return None
+    mapping = ", ".join(f"{old} -> {new}" for new, old in enumerate(values) if old != new)
+    return Problem(
+        "error",
+        None,
+        FILE_NAME,
+        f"expected the label values 0, 1, 2, ... without a gap, got {', '.join(map(str, values))}",
+        f"Renumber them in dataset.json and in the label maps: {mapping}.",
+    )
