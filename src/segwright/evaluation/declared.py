@@ -98,11 +98,7 @@ def _readable_ending(name: str) -> str | None:
     """Longest ending of a file name, from a dot on, that a reader is registered for."""
     parts = name.split(".")
     endings = ("." + ".".join(parts[start:]) for start in range(1, len(parts)))
-    return next((ending for ending in endings if _has_reader(ending)), None)
-
-
-def _has_reader(file_ending: str) -> bool:
-    return bool(readers_for(file_ending))
+    return next((ending for ending in endings if readers_for(ending)), None)
 
 
 def _values_of(path: Path, *, reader: ImageReaderWriter) -> set[float]:

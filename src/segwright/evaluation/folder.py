@@ -72,7 +72,7 @@ def label_map_files(folder: Path, file_ending: str) -> dict[str, Path]:
     files = sorted(
         path for path in folder.iterdir() if path.name.endswith(file_ending) and not path.name.startswith(".")
     )
-    return {path.name[: -len(file_ending)]: path for path in files if path.is_file()}
+    return {path.name.removesuffix(file_ending): path for path in files if path.is_file()}
 
 
 def _pair_up(

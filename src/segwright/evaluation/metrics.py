@@ -51,13 +51,13 @@ def joint_histogram(
         columns = _label_indices(flat_prediction[part], labels.all_labels)
         rows = _label_indices(flat_reference[part], (*labels.all_labels, *_ignored(labels)))
         counts += np.bincount(rows * size + columns, minlength=size * size)
-    counts = counts.reshape(size, size)
+    table = counts.reshape(size, size)
     unknown_row = num_labels + len(_ignored(labels))
-    if counts[unknown_row].any():
+    if table[unknown_row].any():
         raise _undeclared(reference, labels.allowed_values, f"{where}, reference")
-    if counts[:, num_labels].any():
+    if table[:, num_labels].any():
         raise _undeclared(prediction, frozenset(labels.all_labels), f"{where}, prediction")
-    return counts[:num_labels, :num_labels]
+    return table[:num_labels, :num_labels]
 
 
 def _label_indices(label_map: NDArray[Any], known: tuple[int, ...]) -> NDArray[np.intp]:
