@@ -29,6 +29,12 @@ class Geometry:
             return False
         return bool(np.allclose(self.origin_mm, other.origin_mm) and np.allclose(self.direction, other.direction))
 
+    def position_in_words(self) -> str:
+        """Origin and direction, rounded for a message."""
+        origin = ", ".join(f"{value:.4g}" for value in self.origin_mm)
+        direction = ", ".join(f"{value:.4g}" for value in self.direction)
+        return f"origin ({origin}), direction ({direction})"
+
 
 def shape_at_spacing(
     shape: tuple[int, ...], spacing_mm: tuple[float, ...], target_spacing_mm: tuple[float, ...]

@@ -27,9 +27,7 @@ class Labels:
     ignore_label: int | None = None
 
     @classmethod
-    def from_json(
-        cls, labels: Any, regions_class_order: Any = None, *, where: str = "dataset.json"
-    ) -> Labels:
+    def from_json(cls, labels: Any, regions_class_order: Any = None, *, where: str = "dataset.json") -> Labels:
         """Parse the keys `labels` and `regions_class_order` of a dataset.json.
 
         Raises:
@@ -105,9 +103,7 @@ class Labels:
     @property
     def foreground_regions(self) -> tuple[LabelOrRegion, ...]:
         """Declared classes in declared order, without background and ignore; a single value stays an int."""
-        return tuple(
-            value for name, value in self.values if name != IGNORE and any(v != 0 for v in _as_tuple(value))
-        )
+        return tuple(value for name, value in self.values if name != IGNORE and any(v != 0 for v in _as_tuple(value)))
 
     @property
     def classes(self) -> tuple[LabelOrRegion, ...]:

@@ -112,7 +112,7 @@ def scan_dataset(
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
-    """Replace ``$NAME`` and ``${NAME}`` by their values in `environ`, as `os.path.expandvars` does; unknown ones stay."""
+    """Replace ``$NAME`` and ``${NAME}`` by their values in `environ`, as `os.path.expandvars`; unknown ones stay."""
     return re.sub(
         r"\$(?:(\w+)|\{([^}]*)\})",
         lambda match: environ.get(match[1] or match[2], match[0]),

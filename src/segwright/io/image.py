@@ -95,7 +95,7 @@ def position_difference(first: FileContent, second: FileContent) -> str | None:
         return None
     return (
         f"{second.path.name} lies elsewhere than {first.path.name}: "
-        f"{_position_in_words(second.geometry)} against {_position_in_words(first.geometry)}"
+        f"{second.geometry.position_in_words()} against {first.geometry.position_in_words()}"
     )
 
 
@@ -157,9 +157,3 @@ def _check_same(what: str, first: FileContent, second: FileContent, same: bool) 
             remedy="All channels of a case must lie on one grid; register and resample them before.",
         )
     )
-
-
-def _position_in_words(geometry: Geometry) -> str:
-    origin = ", ".join(f"{value:.4g}" for value in geometry.origin_mm)
-    direction = ", ".join(f"{value:.4g}" for value in geometry.direction)
-    return f"origin ({origin}), direction ({direction})"

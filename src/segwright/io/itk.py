@@ -84,11 +84,20 @@ def _read(path: Path) -> SimpleITK.Image:
             )
         if not 2 <= reader.GetDimension() <= 4:
             raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
-        voxel_bytes = SimpleITK.Image([1] * 2, reader.GetPixelID()).GetSizeOfPixelComponent()
+        voxel_bytes = _voxel_bytes_in_file(reader)
         size = tuple(int(value) for value in reader.GetSize())
         require_plausible_size(path, size, voxel_bytes)
         require_whole_file(path, int(np.prod(size, dtype=object)) * voxel_bytes)
         return reader.Execute()
+
+
+def _voxel_bytes_in_file(reader: SimpleITK.ImageFileReader) -> int:
+    """Bytes a voxel takes in the file; NIfTI may store small integers that a slope in the header turns into floats."""
+    import SimpleITK
+
+    if reader.HasMetaDataKey("bitpix"):
+        return max(int(reader.GetMetaData("bitpix")) // 8, 1)
+    return int(SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
 
 
 def _content(path: Path, image: SimpleITK.Image) -> FileContent:

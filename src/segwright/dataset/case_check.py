@@ -1,0 +1,143 @@
+"""What is wrong with the voxels of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segwright.dataset.cases import Case, read_case_image
+from segwright.dataset.problems import Problem
+from segwright.errors import SegwrightError
+from segwright.io import Image, reader_named
+
+
+@dataclass(frozen=True)
+class CaseTask:
+    """What a worker needs to examine one case."""
+
+    case: Case
+    reader_name: str
+    num_channels: int
+
+
+@dataclass(frozen=True)
+class CaseFindings:
+    """Problems of a case, and how many voxels of its label map have each value (NaN left out)."""
+
+    problems: tuple[Problem, ...]
+    label_counts: Mapping[float, int] = field(default_factory=dict)
+
+
+def check_case(task: CaseTask) -> CaseFindings:
+    """Read the image and the label map of a case and report everything that is wrong with them."""
+    case, reader = task.case, reader_named(task.reader_name)
+    problems: list[Problem] = []
+    image = labels = None
+    try:
+        image = read_case_image(reader, case, task.num_channels)
+    except SegwrightError as error:
+        problems.extend(_image_problems(task, error))
+    if case.label_path is not None:
+        try:
+            labels = reader.read_labels(case.label_path)
+        except SegwrightError as error:
+            problems.append(_told_by_reader(case, [case.label_path], "labelsTr", error))
+    if image is not None:
+        problems.extend(_voxel_problems(case, image))
+    if labels is not None:
+        problems.extend(_label_problems(case, labels.array))
+    if image is not None and labels is not None:
+        problems.extend(_agreement_problems(case, image, labels))
+    counts = {} if labels is None else _count_values(labels.array)
+    return CaseFindings(problems=tuple(problems), label_counts=counts)
+
+
+def _error(case: Case, file: str | None, what: str, remedy: str = "") -> Problem:
+    return Problem("error", case.case_id, file, what.rstrip("."), remedy)
+
+
+def _told_by_reader(case: Case, paths: Sequence[Path], folder: str, error: SegwrightError) -> Problem:
+    """Turn a reader's error into a problem; the path that it begins with becomes the problem's file."""
+    text = str(error)
+    for path in paths:
+        if text.startswith(f"{path}: "):
+            return _error(case, f"{folder}/{path.name}", text.removeprefix(f"{path}: "))
+    return _error(case, f"{folder}/{paths[0].name}", text)
+
+
+def _image_problems(task: CaseTask, error: SegwrightError) -> list[Problem]:
+    """Every channel that cannot be read by itself; if each can, what is wrong is between them."""
+    case, reader = task.case, reader_named(task.reader_name)
+    problems = []
+    if len(case.image_paths) > 1:
+        for path in case.image_paths:
+            try:
+                reader.read_image([path])
+            except SegwrightError as alone:
+                problems.append(_told_by_reader(case, [path], "imagesTr", alone))
+    return problems or [_told_by_reader(case, case.image_paths, "imagesTr", error)]
+
+
+def _voxel_problems(case: Case, image: Image) -> list[Problem]:
+    problems = [
+        Problem("warning", case.case_id, "imagesTr", text, "Look whether they overlap; only the voxel grid is used.")
+        for text in image.warnings
+    ]
+    for channel, voxels in enumerate(image.array):
+        count = int(np.count_nonzero(~np.isfinite(voxels)))
+        if count:
+            file = case.image_paths[channel if len(case.image_paths) > 1 else 0]
+            problems.append(
+                _error(
+                    case,
+                    f"imagesTr/{file.name}",
+                    f"expected numbers only, got {count} voxels of channel {channel} that are NaN or infinite",
+                    "Replace them, for example by the image's background value.",
+                )
+            )
+    return problems
+
+
+def _label_problems(case: Case, label_map: NDArray[np.float32]) -> list[Problem]:
+    count = int(np.count_nonzero(np.isnan(label_map)))
+    if not count or case.label_path is None:
+        return []
+    return [
+        _error(
+            case,
+            f"labelsTr/{case.label_path.name}",
+            f"expected labels only, got {count} voxels that are NaN",
+            "Set them to a declared label.",
+        )
+    ]
+
+
+def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem]:
+    file = f"labelsTr/{case.label_path.name if case.label_path else ''}"
+    remedy = "Resample the label map onto its image's grid, with nearest-neighbour sampling."
+    problems = []
+    if image.array.shape[1:] != labels.array.shape[1:]:
+        shapes = f"expected the image's shape {image.array.shape[1:]} (z, y, x), got {labels.array.shape[1:]}"
+        problems.append(_error(case, file, shapes, remedy))
+    if not image.geometry.same_spacing(labels.geometry):
+        spacings = [tuple(round(value, 6) for value in each.geometry.spacing_mm) for each in (image, labels)]
+        text = f"expected the image's spacing {spacings[0]} mm (z, y, x), got {spacings[1]}"
+        problems.append(_error(case, file, text, remedy))
+    if not image.geometry.same_position(labels.geometry):
+        wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
+        text = f"expected the image's position, {wanted}, got {got}"
+        problems.append(
+            Problem("warning", case.case_id, file, text, "Look whether they overlap; only the voxel grid is used.")
+        )
+    return problems
+
+
+def _count_values(label_map: NDArray[np.float32]) -> dict[float, int]:
+    values, counts = np.unique(label_map[np.isfinite(label_map)], return_counts=True)
+    found: dict[float, Any] = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    return found

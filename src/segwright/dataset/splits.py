@@ -1,0 +1,153 @@
+"""Which cases a fold trains on and which it validates on (splits_final.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from segwright.errors import DatasetError, message
+from segwright.io.atomic import write_json_atomic
+from segwright.io.json_file import read_json
+
+FILE_NAME = "splits_final.json"
+NUM_FOLDS = 5
+SEED = 12345
+ALL = "all"
+MAX_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """The ids of the cases that a fold trains on and of those that it validates on."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    @property
+    def overlap(self) -> tuple[str, ...]:
+        """Cases in both, whose validation scores say nothing; nnU-Net allows it and so only a warning is due."""
+        return tuple(sorted(set(self.train) & set(self.val)))
+
+
+def create_splits(case_ids: Iterable[str]) -> list[Split]:
+    """Make nnU-Net's five folds: scikit-learn's `KFold(5, shuffle=True, random_state=12345)` over the sorted ids.
+
+    Raises:
+        DatasetError: fewer than five cases.
+    """
+    ids = sorted(set(case_ids))
+    if len(ids) < NUM_FOLDS:
+        raise DatasetError(
+            message(
+                "cross-validation",
+                expected=f"at least {NUM_FOLDS} cases, one a fold",
+                got=str(len(ids)),
+                remedy=f"Train fold 'all', or write a {FILE_NAME} of your own into the preprocessed data set.",
+            )
+        )
+    order = np.arange(len(ids))
+    np.random.RandomState(SEED).shuffle(order)
+    splits = []
+    for held_out in np.array_split(order, NUM_FOLDS):
+        chosen = set(held_out.tolist())
+        splits.append(
+            Split(
+                train=tuple(case_id for index, case_id in enumerate(ids) if index not in chosen),
+                val=tuple(case_id for index, case_id in enumerate(ids) if index in chosen),
+            )
+        )
+    return splits
+
+
+def read_splits(path: Path) -> list[Split]:
+    """Read a splits_final.json.
+
+    Raises:
+        MissingFileError: there is none.
+        DatasetError: naming the fold that is malformed, trains on nothing, or names a case twice.
+    """
+    value = read_json(path)
+    if not isinstance(value, list) or not value:
+        raise DatasetError(
+            message(
+                path,
+                expected='a list of folds, each {"train": [case ids], "val": [case ids]}',
+                got=repr(value)[:100],
+                remedy="Delete the file to have nnU-Net's own five folds made.",
+            )
+        )
+    return [_parse_split(entry, f"{path}, fold {fold}") for fold, entry in enumerate(value)]
+
+
+def write_splits(path: Path, splits: Sequence[Split]) -> None:
+    """Write a splits_final.json, as nnU-Net reads it."""
+    write_json_atomic(path, [{"train": list(split.train), "val": list(split.val)} for split in splits])
+
+
+def split_for_fold(splits: Sequence[Split], fold: int | Literal["all"], case_ids: Iterable[str]) -> Split:
+    """Return the cases of a fold; fold "all" trains and validates on every one of `case_ids`.
+
+    Raises:
+        DatasetError: there is no such fold, or it names a case that is not among `case_ids`.
+    """
+    known = sorted(set(case_ids))
+    if fold == ALL:
+        return Split(train=tuple(known), val=tuple(known))
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(splits):
+        raise DatasetError(
+            message(
+                "fold",
+                expected=f"one of {', '.join(map(str, range(len(splits))))}, or all",
+                got=str(fold),
+                remedy=f"Choose one of these, or add the fold to {FILE_NAME}.",
+            )
+        )
+    split = splits[fold]
+    unknown = sorted({*split.train, *split.val} - set(known))
+    if unknown:
+        raise DatasetError(
+            message(
+                f"{FILE_NAME}, fold {fold}",
+                expected=f"ids among the {len(known)} cases of the data set",
+                got=_some(unknown),
+                remedy="Preprocess these cases, or remove them from the fold.",
+            )
+        )
+    return split
+
+
+def _parse_split(entry: Any, where: str) -> Split:
+    lists = []
+    for key in ("train", "val"):
+        ids = entry.get(key) if isinstance(entry, dict) else None
+        if not isinstance(ids, list) or not all(isinstance(case_id, str) for case_id in ids):
+            raise DatasetError(
+                message(
+                    f"{where}, key '{key}'", expected="a list of case ids", got=repr(ids)[:100], remedy="Correct it."
+                )
+            )
+        twice = sorted({case_id for case_id in ids if ids.count(case_id) > 1}) if len(set(ids)) < len(ids) else []
+        if twice:
+            raise DatasetError(
+                message(
+                    f"{where}, key '{key}'",
+                    expected="each case once",
+                    got=f"twice: {_some(twice)}",
+                    remedy="Remove the repeated ids.",
+                )
+            )
+        lists.append(tuple(ids))
+    if not lists[0]:
+        raise DatasetError(
+            message(f"{where}, key 'train'", expected="at least one case", got="none", remedy="Add the ids.")
+        )
+    return Split(train=lists[0], val=lists[1])
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
