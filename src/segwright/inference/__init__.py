@@ -1,0 +1,1 @@
+"""Prediction: sliding window, restoration to the image's grid, models and cohorts."""

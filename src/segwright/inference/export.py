@@ -1,0 +1,40 @@
+"""From logits on the network's grid to a label map on the grid of the image file (nnU-Net v2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segwright.labels import Labels
+from segwright.planning.plan import Configuration, Plan
+from segwright.preprocessing.label_resampling import resample_logits_to_labels
+
+
+def logits_to_label_map(
+    logits: Tensor, *, properties: Mapping[str, Any], plan: Plan, configuration: Configuration, labels: Labels
+) -> NDArray[Any]:
+    """Turn logits (k, z, y, x) of a preprocessed image into its label map (z, y, x) on the original grid.
+
+    Decides on the grid of the cropped image, fills in what was cropped away as background and undoes the plan's order
+    of axes. `properties` are those that preprocessing gave. uint8, or uint16 from 255 foreground labels on.
+    """
+    spacing_mm = tuple(float(properties["spacing"][axis]) for axis in plan.transpose_forward)
+    # In 2D the slices were never resampled across, so there they have their own spacing.
+    network_spacing_mm = (spacing_mm[0], *configuration.spacing_mm) if configuration.is_2d else configuration.spacing_mm
+    decided = resample_logits_to_labels(
+        logits.numpy(),
+        [int(size) for size in properties["shape_after_cropping_and_before_resampling"]],
+        current_spacing_mm=network_spacing_mm,
+        new_spacing_mm=spacing_mm,
+        resampling=configuration.resampling_probabilities,
+        regions_class_order=labels.regions_class_order if labels.has_regions else None,
+    )
+    whole = np.zeros([int(size) for size in properties["shape_before_cropping"]], dtype=labels.label_map_dtype)
+    inside = tuple(slice(int(first), int(end)) for first, end in properties["bbox_used_for_cropping"])
+    # Without regions the decision is the number of the channel, and channels stand for the labels in ascending order.
+    whole[inside] = decided if labels.has_regions else np.asarray(labels.all_labels)[decided]
+    return np.ascontiguousarray(whole.transpose(plan.transpose_backward))

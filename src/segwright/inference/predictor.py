@@ -1,0 +1,243 @@
+"""A trained model, ready to predict: the plan, the networks of its folds, and how they are to be used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from segwright.dataset import DatasetDescription
+from segwright.errors import CheckpointError, MissingFileError, SettingsError, message
+from segwright.inference.export import logits_to_label_map
+from segwright.inference.sliding_window import predict_logits
+from segwright.interop.checkpoint_file import read_checkpoint
+from segwright.interop.weights import load_state_dict
+from segwright.io import Image
+from segwright.networks import build_network
+from segwright.parallel import Progress
+from segwright.planning.plan import Configuration, Plan
+from segwright.preprocessing.pipeline import preprocess_case
+
+CHECKPOINT_NAME = "checkpoint_final.pth"
+NNUNET_TRAINER = "nnUNetTrainer"
+_NUMBERED_FOLD = re.compile(r"fold_(\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A model in memory. Build it with `Predictor.from_folder`, or from the parts that a training holds.
+
+    `mirror_axes` are the axes of the patch that may be mirrored; empty them (`dataclasses.replace`) to predict without.
+    """
+
+    plan: Plan
+    configuration: Configuration
+    description: DatasetDescription
+    networks: tuple[nn.Module, ...]
+    mirror_axes: tuple[int, ...] = ()
+    step_size: float = 0.5
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    folds: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_folder(
+        cls,
+        model_folder: Path,
+        *,
+        folds: Sequence[int | str] | None = None,
+        checkpoint_name: str = CHECKPOINT_NAME,
+        device: str | torch.device = "cpu",
+        step_size: float = 0.5,
+        mirroring: bool = True,
+    ) -> Predictor:
+        """Load a model folder of Segwright or nnU-Net v2 (`Trainer__plans__configuration`).
+
+        Without `folds` all of `fold_0`, `fold_1`, ... that hold the checkpoint are used, `fold_all` only if it is asked
+        for. The configuration and the axes to mirror are read from the checkpoint; `mirroring=False` mirrors none.
+
+        Raises:
+            MissingFileError: the folder, its plans.json or dataset.json, or a checkpoint is not there.
+            CheckpointError, PlanError, DatasetError: one of these files is wrong.
+        """
+        model_folder = Path(model_folder)
+        _check_folder(model_folder)
+        plan = Plan.read(model_folder / "plans.json")
+        description = DatasetDescription.read(model_folder / "dataset.json")
+        names = _folds(model_folder, folds, checkpoint_name)
+        networks: list[nn.Module] = []
+        first: _CheckpointFacts | None = None
+        for name in names:
+            path = model_folder / f"fold_{name}" / checkpoint_name
+            checkpoint = read_checkpoint(path)
+            facts = _facts(checkpoint, path)
+            first = first or facts
+            _check_same_configuration(facts, first, path)
+            configuration = plan.configuration(facts.configuration)
+            network = _network(configuration, description)
+            load_state_dict(network, checkpoint["network_weights"], where=str(path))
+            networks.append(network.to(device).eval())
+        assert first is not None, "at least one fold, or an error before"
+        return cls(
+            plan=plan,
+            configuration=plan.configuration(first.configuration),
+            description=description,
+            networks=tuple(networks),
+            mirror_axes=first.mirror_axes if mirroring else (),
+            step_size=step_size,
+            device=torch.device(device),
+            folds=names,
+            warnings=_warnings(first),
+        )
+
+    def predict_image(self, image: Image, *, progress: Progress | None = None) -> NDArray[Any]:
+        """Segment an image; the label map is (z, y, x) on the image's grid."""
+        data, properties = self.preprocess(image)
+        return self.predict_preprocessed(data, properties, progress=progress)
+
+    def preprocess(self, image: Image) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Bring an image onto the network's grid: the array (c, z, y, x) and the properties that lead back."""
+        case = preprocess_case(
+            image, None, plan=self.plan, configuration=self.configuration, labels=self.description.labels
+        )
+        return case.data, case.properties
+
+    def predict_preprocessed(
+        self, data: NDArray[np.float32], properties: Mapping[str, Any], *, progress: Progress | None = None
+    ) -> NDArray[Any]:
+        """Segment a preprocessed array (c, z, y, x); the label map is (z, y, x) on the original grid."""
+        return self.decide(self.predict_logits(data, progress=progress), properties)
+
+    def predict_logits(self, data: NDArray[np.float32], *, progress: Progress | None = None) -> torch.Tensor:
+        """Logits (k, z, y, x) of a preprocessed array, averaged over folds and mirrored views."""
+        return predict_logits(
+            self.networks,
+            torch.from_numpy(data),
+            patch_size=self.configuration.patch_size,
+            num_outputs=self.description.labels.num_outputs,
+            step_size=self.step_size,
+            mirror_axes=self.mirror_axes,
+            device=self.device,
+            progress=progress,
+        )
+
+    def decide(self, logits: torch.Tensor, properties: Mapping[str, Any]) -> NDArray[Any]:
+        """Label map (z, y, x) on the original grid of logits on the network's grid."""
+        return logits_to_label_map(
+            logits,
+            properties=properties,
+            plan=self.plan,
+            configuration=self.configuration,
+            labels=self.description.labels,
+        )
+
+
+@dataclass(frozen=True)
+class _CheckpointFacts:
+    configuration: str
+    mirror_axes: tuple[int, ...]
+    trainer_name: str
+
+
+def _facts(checkpoint: Mapping[str, Any], path: Path) -> _CheckpointFacts:
+    configuration = (checkpoint.get("init_args") or {}).get("configuration")
+    if not isinstance(configuration, str):
+        raise CheckpointError(
+            message(
+                f"{path}, key 'init_args.configuration'",
+                expected="the name of a configuration",
+                got=repr(configuration),
+                remedy="Use a checkpoint that a training of Segwright or nnU-Net v2 wrote.",
+            )
+        )
+    return _CheckpointFacts(
+        configuration=configuration,
+        mirror_axes=tuple(int(axis) for axis in checkpoint.get("inference_allowed_mirroring_axes") or ()),
+        trainer_name=str(checkpoint.get("trainer_name", "")),
+    )
+
+
+def _check_same_configuration(facts: _CheckpointFacts, first: _CheckpointFacts, path: Path) -> None:
+    if facts.configuration != first.configuration:
+        raise CheckpointError(
+            message(
+                path,
+                expected=f"configuration {first.configuration!r}, as in the first fold",
+                got=repr(facts.configuration),
+                remedy="Keep the folds of one configuration in a model folder, or name the folds to use.",
+            )
+        )
+
+
+def _network(configuration: Configuration, description: DatasetDescription) -> nn.Module:
+    if configuration.previous_stage is not None:
+        raise SettingsError(
+            message(
+                f"configuration {configuration.name!r}",
+                expected="a configuration that predicts from the image alone",
+                got=f"one that refines the segmentations of {configuration.previous_stage!r}",
+                remedy="Predict with another configuration, such as 3d_fullres.",
+            )
+        )
+    return build_network(
+        configuration.architecture,
+        num_input_channels=len(description.channel_names),
+        num_outputs=description.labels.num_outputs,
+        deep_supervision=False,
+    )
+
+
+def _warnings(facts: _CheckpointFacts) -> tuple[str, ...]:
+    if facts.trainer_name == NNUNET_TRAINER:
+        return ()
+    return (
+        f"The model was trained by {facts.trainer_name!r}, which Segwright does not have. The network was built from "
+        "the plan and its weights fit; anything else that this trainer changes about prediction is not done.",
+    )
+
+
+def _check_folder(model_folder: Path) -> None:
+    if not model_folder.is_dir():
+        raise MissingFileError(
+            message(
+                model_folder,
+                expected="a model folder: Trainer__plans__configuration under results",
+                got="no such folder",
+                remedy="Train the model, or correct the path.",
+            )
+        )
+
+
+def _folds(model_folder: Path, wanted: Sequence[int | str] | None, checkpoint_name: str) -> tuple[str, ...]:
+    """Names of the folds to use; every one of them has the checkpoint."""
+    if wanted is None:
+        numbers = (_NUMBERED_FOLD.fullmatch(path.name) for path in model_folder.iterdir())
+        present = [int(match[1]) for match in numbers if match and _checkpoint(model_folder, match[1], checkpoint_name)]
+        wanted = sorted(present)
+    absent = [fold for fold in wanted if not _checkpoint(model_folder, fold, checkpoint_name)]
+    if absent or not wanted:
+        raise _no_checkpoint(model_folder, absent or ["*"], checkpoint_name)
+    return tuple(str(fold) for fold in wanted)
+
+
+def _checkpoint(model_folder: Path, fold: int | str, checkpoint_name: str) -> bool:
+    return (model_folder / f"fold_{fold}" / checkpoint_name).is_file()
+
+
+def _no_checkpoint(model_folder: Path, absent: Sequence[int | str], checkpoint_name: str) -> MissingFileError:
+    present = sorted(str(path.relative_to(model_folder)) for path in model_folder.glob("fold_*/*.pth"))
+    return MissingFileError(
+        message(
+            model_folder,
+            expected=" and ".join(f"fold_{fold}/{checkpoint_name}" for fold in absent),
+            got=", ".join(present) or "no checkpoint at all",
+            remedy="Name a fold and a checkpoint that are there." if present else "Train the model first.",
+        )
+    )
