@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -44,3 +47,15 @@ def test_importance_of_a_large_tile_is_never_zero() -> None:
     importance = gaussian_importance((128, 128, 128))
     assert importance.max() == 10
     assert importance.min().item() == pytest.approx(5.96e-8, rel=1e-2)
+
+
+def test_tiles_equal_nnunets() -> None:
+    with np.load(Path(__file__).parents[1] / "golden" / "networks" / "tiles.npz") as content:
+        golden = dict(content)
+    for entry in json.loads(str(golden.pop("steps"))):
+        assert tile_starts(entry["image"], entry["tile"], step_size=entry["step"]) == entry["starts"]
+    assert len(golden) == 4
+    for name, importance in golden.items():
+        tile_size = tuple(map(int, name.removeprefix("importance_").split("x")))
+        assert importance.dtype == np.float16
+        assert np.array_equal(gaussian_importance(tile_size).numpy(), importance.astype(np.float32)), name
