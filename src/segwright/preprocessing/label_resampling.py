@@ -1,0 +1,224 @@
+"""Resample label maps, and turn logits into a label map of another shape without ever holding them at that shape.
+
+Labels are resampled as nnU-Net v2.8 (batchgenerators 0.25.5) does: each label's indicator is interpolated and the
+largest wins, ties going to the label of the nearest voxel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segwright.preprocessing.operators import AxisTable, axis_table, nearest_table, resample_axes, resample_axis
+from segwright.preprocessing.resampling import NONE, TORCH, orders_of, resample_image, separate_axis_of
+
+if TYPE_CHECKING:
+    from segwright.planning.configuration import Resampling
+
+_MAX_BITS = 31
+_TORCH_SCALE = 1000
+
+
+def resample_labels(
+    label_map: NDArray[Any],
+    new_shape: Sequence[int],
+    *,
+    current_spacing_mm: Sequence[float],
+    new_spacing_mm: Sequence[float],
+    resampling: Resampling,
+) -> NDArray[np.int16]:
+    """Resample a label map (1, z, y, x) to (1, *new_shape), by the function that the plan names.
+
+    Exactly nnU-Net's result; with its default, linear interpolation, the time does not depend on how many labels
+    there are.
+
+    Raises:
+        PlanError: the resampling function is unknown.
+    """
+    shape = tuple(int(size) for size in new_shape)
+    order, order_z = orders_of(resampling)
+    labels = np.ascontiguousarray(label_map, dtype=np.int16)
+    if labels.shape[1:] == shape or resampling.function == NONE:
+        return labels
+    axis = separate_axis_of(resampling, current_spacing_mm, new_spacing_mm)
+    if resampling.function == TORCH:
+        one_by_one = bool(resampling.kwargs.get("memefficient_seg_resampling", False))
+        resample = _resample_half_precision if not one_by_one else _resample_above_half
+        return np.stack([_with_axis_nearest(volume, shape, axis, resample) for volume in labels])
+    return np.stack([_resample_spline(volume, shape, axis, order, order_z) for volume in labels])
+
+
+def resample_logits_to_labels(
+    logits: NDArray[np.float32],
+    new_shape: Sequence[int],
+    *,
+    current_spacing_mm: Sequence[float],
+    new_spacing_mm: Sequence[float],
+    resampling: Resampling,
+    regions_class_order: Sequence[int] | None = None,
+) -> NDArray[np.int16]:
+    """Label map (z, y, x) of shape `new_shape` of logits (k, z, y, x).
+
+    Equal to resampling every channel with `resample_logits` and taking the largest; with `regions_class_order` to
+    drawing each region where its logit is above 0, later ones over earlier ones. Logits are interpolated only where
+    the decision changes between neighbouring voxels. Splines of an order above 1 are resampled channel by channel.
+    """
+    shape = tuple(int(size) for size in new_shape)
+    order, order_z = orders_of(resampling)
+    regions = regions_class_order is not None
+    drawn_as = np.asarray(range(len(logits)) if regions_class_order is None else regions_class_order, dtype=np.int16)
+    source = np.ascontiguousarray(logits, dtype=np.float32)
+    if source.shape[1:] == shape or resampling.function == NONE:
+        return _draw(source, drawn_as, regions)
+    axis = separate_axis_of(resampling, current_spacing_mm, new_spacing_mm)
+    orders = [order if axis is None or other != axis else order_z for other in range(3)]
+    if max(orders) > 1 or (regions and len(source) > _MAX_BITS):
+        resample = partial(
+            resample_image,
+            new_shape=shape,
+            current_spacing_mm=current_spacing_mm,
+            new_spacing_mm=new_spacing_mm,
+            resampling=resampling,
+        )
+        return _labels_channel_by_channel(source, shape, resample, drawn_as, regions)
+    return _labels_by_agreement(source, shape, _tables(source.shape[1:], shape, orders), drawn_as, regions)
+
+
+def _labels_by_agreement(
+    logits: NDArray[np.float32],
+    shape: tuple[int, ...],
+    tables: list[AxisTable],
+    drawn_as: NDArray[np.int16],
+    regions: bool,
+) -> NDArray[np.int16]:
+    from segwright.kernels import decide, interpolate_logits_to_labels
+
+    winners = np.empty(logits.shape[1:], dtype=np.int32)
+    decide(logits.reshape(len(logits), -1), regions, winners.reshape(-1))
+    out = np.empty(shape, dtype=np.int16)
+    arguments = [part for table in tables for part in (table.taps, table.weights)]
+    interpolate_logits_to_labels(logits, winners, *arguments, drawn_as, regions, out)
+    return out
+
+
+def _labels_channel_by_channel(
+    logits: NDArray[np.float32],
+    shape: tuple[int, ...],
+    resample: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    drawn_as: NDArray[np.int16],
+    regions: bool,
+) -> NDArray[np.int16]:
+    """Keep the running winner and one resampled channel, in place of all channels at full resolution."""
+    out = np.zeros(shape, dtype=np.int16)
+    largest = np.full(shape, -np.inf, dtype=np.float32)
+    for channel, label in zip(logits, drawn_as, strict=True):
+        resampled = resample(channel[np.newaxis])[0]
+        better = resampled > (0 if regions else largest)
+        out[better] = label
+        if not regions:
+            np.maximum(largest, resampled, out=largest)
+    return out
+
+
+def _draw(logits: NDArray[np.float32], drawn_as: NDArray[np.int16], regions: bool) -> NDArray[np.int16]:
+    if not regions:
+        return np.asarray(drawn_as[logits.argmax(axis=0)])
+    out = np.zeros(logits.shape[1:], dtype=np.int16)
+    for channel, label in zip(logits, drawn_as, strict=True):
+        out[channel > 0] = label
+    return out
+
+
+def _tables(shape: Sequence[int], new_shape: Sequence[int], orders: Sequence[int]) -> list[AxisTable]:
+    return [
+        axis_table(size, new_size) if order == 1 else nearest_table(size, new_size)
+        for size, new_size, order in zip(shape, new_shape, orders, strict=True)
+    ]
+
+
+def _resample_spline(
+    labels: NDArray[np.int16], shape: tuple[int, ...], axis: int | None, order: int, order_z: int
+) -> NDArray[np.int16]:
+    if axis is not None and order_z > 0 and shape[axis] != labels.shape[axis]:
+        in_plane = list(shape)
+        in_plane[axis] = labels.shape[axis]
+        return _overwrite_above_half(_resample_spline(labels, tuple(in_plane), axis, order, 0), shape, axis, order_z)
+    orders = [order if other != axis else 0 for other in range(3)]
+    if max(orders) == 0:
+        return resample_axes(labels, shape, 0)
+    if order == 1:
+        from segwright.kernels import interpolate_labels
+
+        tables = _tables(labels.shape, shape, orders)
+        out = np.empty(shape, dtype=np.int16)
+        interpolate_labels(labels, *(part for table in tables for part in (table.taps, table.weights)), out)
+        return out
+    return _largest_spline(labels, shape, axis, order)
+
+
+def _largest_spline(
+    labels: NDArray[np.int16], shape: tuple[int, ...], axis: int | None, order: int
+) -> NDArray[np.int16]:
+    """Splines above order 1 overshoot, so every label is interpolated everywhere."""
+    axes = [other for other in range(3) if other != axis]
+    nearest = resample_axes(labels, shape, 0)
+    out = np.zeros(shape, dtype=np.int16)
+    largest = np.full(shape, -1.0)
+    for label in np.unique(labels):
+        indicator = resample_axes((labels == label).astype(np.float64), shape, order, axes)
+        if axis is not None:
+            indicator = resample_axis(indicator, axis, shape[axis], 0)
+        np.clip(indicator, 0, 1, out=indicator)
+        better = (indicator > largest) | ((indicator == largest) & (nearest == label))
+        out[better] = label
+        np.maximum(largest, indicator, out=largest)
+    return out
+
+
+def _overwrite_above_half(
+    labels: NDArray[np.int16], shape: tuple[int, ...], axis: int, order_z: int
+) -> NDArray[np.int16]:
+    """nnU-Net's rule across separate slices for an order above 0: labels in ascending order where above a half."""
+    out = np.zeros(shape, dtype=np.int16)
+    for label in np.unique(labels):
+        indicator = resample_axis((labels == label).astype(np.float64), axis, shape[axis], order_z)
+        out[indicator > 0.5] = label
+    return out
+
+
+def _with_axis_nearest(
+    labels: NDArray[np.int16],
+    shape: tuple[int, ...],
+    axis: int | None,
+    resample: Callable[[NDArray[np.int16], tuple[int, ...]], NDArray[np.int16]],
+) -> NDArray[np.int16]:
+    if axis is None:
+        return resample(labels, shape)
+    in_plane = list(shape)
+    in_plane[axis] = labels.shape[axis]
+    return resample_axis(resample(labels, tuple(in_plane)), axis, shape[axis], 0)
+
+
+def _resample_half_precision(labels: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """nnU-Net's torch variant: indicators times 1000 kept in half precision, the first of the largest wins."""
+    out = np.zeros(shape, dtype=np.int16)
+    largest = np.full(shape, -1, dtype=np.float16)
+    for label in np.unique(labels):
+        indicator = (labels == label).astype(np.float32) * np.float32(_TORCH_SCALE)
+        score = resample_axes(indicator, shape, 1).astype(np.float16)
+        better = score > largest
+        out[better] = label
+        largest[better] = score[better]
+    return out
+
+
+def _resample_above_half(labels: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """nnU-Net's torch variant with little memory: labels in ascending order where their indicator is above a half."""
+    out = np.zeros(shape, dtype=np.int16)
+    for label in np.unique(labels):
+        out[resample_axes((labels == label).astype(np.float32), shape, 1) > 0.5] = label
+    return out
