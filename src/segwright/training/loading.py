@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segwright.augmentation.pipeline import Augmentation, augment, downsample_labels, validation_transform
+from segwright.augmentation.deep_supervision import downsample_labels
+from segwright.augmentation.pipeline import (
+    Augmentation,
+    augment_window,
+    draw_spatial,
+    validation_transform,
+    window_for,
+)
 from segwright.errors import SegwrightError, TrainingError
-from segwright.preprocessing.store import PreprocessedStore
+from segwright.preprocessing.store import PreprocessedStore, StoredCase
 from segwright.training.sampling import (
     TRAINING_STREAM,
     VALIDATION_STREAM,
@@ -57,11 +64,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         rng = sample_rng(sampling.seed, stream, index)
         case_id = sampling.case_ids[int(rng.integers(len(sampling.case_ids)))]
         try:
-            image, labels = self._read(case_id, index, rng)
-            if sampling.augmentation is None:
-                image, labels = validation_transform(image, labels)
-            else:
-                image, labels = augment(image, labels, sampling.augmentation, rng)
+            image, labels = self._load(case_id, index, rng)
         except SegwrightError:
             raise
         except Exception as error:
@@ -72,25 +75,38 @@ class PatchDataset(Dataset[dict[str, Any]]):
         targets = downsample_labels(labels, sampling.label_scales) if len(sampling.label_scales) > 1 else [labels]
         return {"data": image, "targets": targets, "case_id": case_id}
 
-    def _read(self, case_id: str, index: SampleIndex, rng: np.random.Generator) -> tuple[Any, Any]:
+    def _load(self, case_id: str, index: SampleIndex, rng: np.random.Generator) -> tuple[Any, Any]:
         sampling = self.sampling
+        augmentation = sampling.augmentation
         flat = len(sampling.patch_size) == 2
-        crop = sampling.patch_size if sampling.augmentation is None else sampling.augmentation.initial_patch_size
-        crop_size = (1, *crop) if flat else tuple(crop)
-        patch_size = (1, *sampling.patch_size) if flat else sampling.patch_size
+        crop = sampling.patch_size if augmentation is None else augmentation.initial_patch_size
         case = self.store.open(case_id)
         forced = is_forced_foreground(index.position, sampling.batch_size, sampling.oversample_foreground)
         lower = choose_lower_corner(
             case.data.shape[1:],
-            crop_size=crop_size,
-            patch_size=patch_size,
+            crop_size=(1, *crop) if flat else crop,
+            patch_size=(1, *sampling.patch_size) if flat else sampling.patch_size,
             forced_foreground=forced,
             class_locations=self.store.read_properties(case_id)["class_locations"] if forced else {},
             rng=rng,
         )
-        image = read_crop(case.data, lower, crop_size, fill=0).astype(np.float32, copy=False)
-        labels = read_crop(case.seg, lower, crop_size, fill=-1).astype(np.int16, copy=False)
-        return (image[:, 0], labels[:, 0]) if flat else (image, labels)
+        if augmentation is None:
+            return validation_transform(*_read(case, lower, crop))
+        # Most samples are neither turned nor scaled and need only the middle of the enlarged crop.
+        spatial = draw_spatial(augmentation, rng)
+        window = window_for(augmentation, spatial)
+        offset = [part.start for part in window]
+        inner = (lower[0], *np.add(lower[1:], offset)) if flat else tuple(np.add(lower, offset))
+        image, labels = _read(case, inner, tuple(part.stop - part.start for part in window))
+        return augment_window(image, labels, augmentation, spatial, rng)
+
+
+def _read(case: StoredCase, lower: Sequence[int], size: Sequence[int]) -> tuple[Any, Any]:
+    flat = len(size) == 2
+    crop_size = (1, *size) if flat else size
+    image = read_crop(case.data, lower, crop_size, fill=0).astype(np.float32, copy=False)
+    labels = read_crop(case.seg, lower, crop_size, fill=-1).astype(np.int16, copy=False)
+    return (image[:, 0], labels[:, 0]) if flat else (image, labels)
 
 
 class StepSampler:
