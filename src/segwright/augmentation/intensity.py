@@ -60,19 +60,23 @@ def gamma(channel: NDArray[np.float32], exponent: float, *, inverted: bool) -> N
 
     With `inverted` the curve bends the negative image, so that bright voxels are treated as dark ones.
     """
-    from segwright.augmentation.kernels import raise_to_power, scale_shift_clip
+    from segwright.augmentation.kernels import scale_shift_clip
 
-    flat = channel.reshape(-1)
-    sign = -1.0 if inverted else 1.0
     mean, deviation = mean_and_deviation(channel)
     low, high = channel.min(), channel.max()
-    span = np.float32(high - low)
-    raise_to_power(flat, np.float32(sign), -high if inverted else low, span, np.float32(exponent))
+    span = max(high - low, np.float32(SMALLEST))
+    if inverted:
+        np.subtract(high, channel, out=channel)
+    else:
+        np.subtract(channel, low, out=channel)
+    channel /= span
+    np.power(channel, np.float32(exponent), out=channel)
     new_mean, new_deviation = mean_and_deviation(channel)
-    ratio = deviation / max(new_deviation, SMALLEST)
-    shift = mean - sign * new_mean * ratio
+    # the curve's own scaling back by the span cancels against the restored deviation, but for near-constant images
+    slope = (-1 if inverted else 1) * float(span) * deviation / max(float(span) * new_deviation, SMALLEST)
     infinity = np.float32(np.inf)
-    scale_shift_clip(flat, np.float32(sign * ratio), np.float32(shift), -infinity, infinity)
+    shift = np.float32(mean - slope * new_mean)
+    scale_shift_clip(channel.reshape(-1), np.float32(slope), shift, -infinity, infinity)
 
 
 def mean_and_deviation(channel: NDArray[np.float32]) -> tuple[float, float]:

@@ -18,6 +18,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OUTSIDE_LABEL = -1
 """What a label map holds beyond its edge; the pipeline turns it to background at its end."""
 
+MIXED = np.iinfo(np.int16).min
+"""Marks a cell of the voxel grid whose corners do not all carry the same label."""
+
 TIE = np.float32(1e-3)
 """The nearest voxel's label wins against labels that lead by less, so that rounding never decides a tie."""
 
@@ -130,6 +133,34 @@ def _vote_at(
 
 
 @_compiled
+def _agreed_labels_3d(labels: NDArray[np.int16], plane: int, row: int, out: NDArray[np.int16]) -> None:
+    """Write, per voxel, the label that it and its 7 upper neighbours share, or MIXED; not for the last plane.
+
+    Linear weights are convex: between corners that agree no other label can win, whatever the weights.
+    """
+    # slices, since sums as indices might be negative for all the compiler knows, and would not be vectorised
+    count = max(labels.size - plane - row - 1, 0)
+    a, b, c = labels[1:], labels[row:], labels[row + 1 :]
+    above = labels[plane:]
+    d, e, f = above[1:], above[row:], above[row + 1 :]
+    for i in range(count):
+        first = labels[i]
+        same = (first == a[i]) & (first == b[i]) & (first == c[i])
+        same &= (first == above[i]) & (first == d[i]) & (first == e[i]) & (first == f[i])
+        out[i] = first if same else np.int16(MIXED)
+
+
+@_compiled
+def _agreed_labels_2d(labels: NDArray[np.int16], row: int, out: NDArray[np.int16]) -> None:
+    """Write, per pixel, the label that it and its 3 upper neighbours share, or MIXED; not for the last row."""
+    count = max(labels.size - row - 1, 0)
+    a, b, c = labels[1:], labels[row:], labels[row + 1 :]
+    for i in range(count):
+        first = labels[i]
+        out[i] = first if (first == a[i]) & (first == b[i]) & (first == c[i]) else np.int16(MIXED)
+
+
+@_compiled
 def sample_volume(
     image: NDArray[np.float32],
     labels: NDArray[np.int16],
@@ -144,11 +175,15 @@ def sample_volume(
     Images are interpolated linearly with zeros outside; of the labels, -1 outside, the largest weight wins.
     """
     nz, ny, nx = out_image.shape[1:]
-    plane, row = shape[1] * shape[2], shape[2]
-    offset = np.empty(nx, np.int64)
+    # unsigned: no test for negative indices in the innermost loop
+    one, row, plane = np.uint64(1), np.uint64(shape[2]), np.uint64(shape[1] * shape[2])
+    offset = np.empty(nx, np.uint64)
     wz, wy, wx = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
     corner_offsets, corner_weights = np.empty(8, np.int64), np.empty(8, np.float32)
     corner_labels = np.empty(8, np.int16)
+    agreed = np.empty_like(labels)
+    for k in range(labels.shape[0]):
+        _agreed_labels_3d(labels[k], shape[1] * shape[2], shape[2], agreed[k])
     step = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
     px = -0.5 * (nx - 1)
     for z in range(nz):
@@ -169,30 +204,24 @@ def sample_volume(
                 fx = start[2] + np.float32(x) * step[2]
                 iz, iy, ix = np.int32(fz), np.int32(fy), np.int32(fx)
                 wz[x], wy[x], wx[x] = fz - np.float32(iz), fy - np.float32(iy), fx - np.float32(ix)
-                offset[x] = (iz * shape[1] + iy) * shape[2] + ix
+                offset[x] = np.uint64((iz * shape[1] + iy) * shape[2] + ix)
             for c in range(image.shape[0]):
                 source, out = image[c], out_image[c, z, y]
                 for x in range(low, high):
                     o = offset[x]
-                    a = source[o] + wx[x] * (source[o + 1] - source[o])
-                    b = source[o + row] + wx[x] * (source[o + row + 1] - source[o + row])
+                    a = source[o] + wx[x] * (source[o + one] - source[o])
+                    b = source[o + row] + wx[x] * (source[o + row + one] - source[o + row])
                     a += wy[x] * (b - a)
                     o += plane
-                    d = source[o] + wx[x] * (source[o + 1] - source[o])
-                    e = source[o + row] + wx[x] * (source[o + row + 1] - source[o + row])
+                    d = source[o] + wx[x] * (source[o + one] - source[o])
+                    e = source[o + row] + wx[x] * (source[o + row + one] - source[o + row])
                     d += wy[x] * (e - d)
                     out[x] = a + wz[x] * (d - a)
             for k in range(labels.shape[0]):
                 names, out_names = labels[k], out_labels[k, z, y]
                 for x in range(low, high):
-                    o = offset[x]
-                    first = names[o]
-                    differ = (first ^ names[o + 1]) | (first ^ names[o + row]) | (first ^ names[o + row + 1])
-                    o += plane
-                    differ |= (first ^ names[o]) | (first ^ names[o + 1])
-                    differ |= (first ^ names[o + row]) | (first ^ names[o + row + 1])
-                    out_names[x] = first
-                    if differ != 0:
+                    out_names[x] = agreed[k, offset[x]]
+                    if out_names[x] == MIXED:
                         f = (
                             start[0] + np.float32(x) * step[0],
                             start[1] + np.float32(x) * step[1],
@@ -231,15 +260,18 @@ def sample_planes(
     With `reverse_planes` the last plane of the source becomes the first one of the output.
     """
     ny, nx = out_image.shape[2:]
-    num_planes, row = image.shape[1], shape[1]
-    offset = np.empty(nx, np.int64)
+    num_planes, one, row = image.shape[1], np.uint64(1), np.uint64(shape[1])
+    offset = np.empty(nx, np.uint64)
     wy, wx = np.empty(nx, np.float32), np.empty(nx, np.float32)
     corner_offsets, corner_weights = np.empty(4, np.int64), np.empty(4, np.float32)
     corner_labels = np.empty(4, np.int16)
+    agreed = np.empty((labels.shape[0], labels.shape[2]), np.int16)
     step = np.float32(matrix[0, 1]), np.float32(matrix[1, 1])
     px = -0.5 * (nx - 1)
     for plane in range(num_planes):
         origin = num_planes - 1 - plane if reverse_planes else plane
+        for k in range(labels.shape[0]):
+            _agreed_labels_2d(labels[k, origin], shape[1], agreed[k])
         for y in range(ny):
             py = y - 0.5 * (ny - 1)
             start = (
@@ -253,21 +285,19 @@ def sample_planes(
                 fx = start[1] + np.float32(x) * step[1]
                 iy, ix = np.int32(fy), np.int32(fx)
                 wy[x], wx[x] = fy - np.float32(iy), fx - np.float32(ix)
-                offset[x] = iy * shape[1] + ix
+                offset[x] = np.uint64(iy * shape[1] + ix)
             for c in range(image.shape[0]):
                 source, out = image[c, origin], out_image[c, plane, y]
                 for x in range(low, high):
                     o = offset[x]
-                    a = source[o] + wx[x] * (source[o + 1] - source[o])
-                    b = source[o + row] + wx[x] * (source[o + row + 1] - source[o + row])
+                    a = source[o] + wx[x] * (source[o + one] - source[o])
+                    b = source[o + row] + wx[x] * (source[o + row + one] - source[o + row])
                     out[x] = a + wy[x] * (b - a)
             for k in range(labels.shape[0]):
                 names, out_names = labels[k, origin], out_labels[k, plane, y]
                 for x in range(low, high):
-                    o = offset[x]
-                    first = names[o]
-                    out_names[x] = first
-                    if (first ^ names[o + 1]) | (first ^ names[o + row]) | (first ^ names[o + row + 1]) != 0:
+                    out_names[x] = agreed[k, offset[x]]
+                    if out_names[x] == MIXED:
                         f = start[0] + np.float32(x) * step[0], start[1] + np.float32(x) * step[1]
                         _corners_2d(f, shape, corner_offsets, corner_weights)
                         out_names[x] = _vote_at(names, corner_offsets, corner_weights, corner_labels, 4)
@@ -373,13 +403,3 @@ def scale_shift_clip(
     """Replace each value of a flat array by `scale * value + shift`, limited to [low, high]."""
     for i in range(values.size):
         values[i] = min(max(scale * values[i] + shift, low), high)
-
-
-@_compiled
-def raise_to_power(
-    values: NDArray[np.float32], sign: np.float32, low: np.float32, span: np.float32, gamma: np.float32
-) -> None:
-    """Replace each value v of a flat array by `((sign * v - low) / span) ** gamma * span + low`."""
-    reciprocal = np.float32(1) / max(span, np.float32(1e-7))
-    for i in range(values.size):
-        values[i] = (max(sign * values[i] - low, np.float32(0)) * reciprocal) ** gamma * span + low
