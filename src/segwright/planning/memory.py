@@ -1,4 +1,4 @@
-"""What a network needs in memory: nnU-Net's count of feature map elements, and a model in bytes of a training step."""
+"""How large a network is: nnU-Net's count of feature map elements, and the number of parameters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 from segwright.planning.architecture import Architecture, Kind
 
-BYTES_FLOAT32 = 4
-BYTES_FLOAT16 = 2
-
 
 @dataclass(frozen=True)
 class FeatureMaps:
@@ -18,7 +15,7 @@ class FeatureMaps:
 
     `convolutions` are followed by normalisation (shortcuts of residual blocks included), `upsampling` by transposed
     convolutions, `logits` at full resolution, `auxiliary_logits` below it, which deep supervision trains,
-    `concatenations` where upsampled maps and skip connections meet.
+    `concatenations` where upsampled maps and skip connections meet. `largest_map` is one map of the first stage.
     """
 
     convolutions: int
@@ -26,6 +23,7 @@ class FeatureMaps:
     logits: int
     auxiliary_logits: int
     concatenations: int
+    largest_map: int
 
     @property
     def planned_elements(self) -> int:
@@ -69,6 +67,7 @@ def feature_maps(
         logits=num_outputs * voxels[0] if skips else 0,
         auxiliary_logits=num_outputs * sum(voxels[1:-1]),
         concatenations=2 * sum(skips),
+        largest_map=maps[0],
     )
 
 
