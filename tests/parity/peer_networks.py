@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -140,5 +141,19 @@ def window(folder: Path) -> None:
     np.savez(folder / "answer.npz", logits=logits.float().numpy())
 
 
+def export(folder: Path) -> None:
+    request = json.loads((folder / "request.json").read_text())
+    plans = PlansManager(request["plans"])
+    label_map = convert_predicted_logits_to_segmentation_with_correct_shape(
+        np.load(folder / "data.npy"),
+        plans,
+        plans.get_configuration(request["configuration"]),
+        plans.get_label_manager(request["dataset_json"]),
+        request["properties"],
+        num_threads_torch=1,
+    )
+    np.savez(folder / "answer.npz", label_map=label_map)
+
+
 if __name__ == "__main__":
-    {"golden": write_golden, "forward": forward, "window": window}[sys.argv[1]](Path(sys.argv[2]))
+    {"golden": write_golden, "forward": forward, "window": window, "export": export}[sys.argv[1]](Path(sys.argv[2]))

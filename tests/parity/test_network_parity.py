@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from segwright.inference.export import logits_to_label_map
 from segwright.inference.sliding_window import predict_logits
 from segwright.interop.weights import load_state_dict, to_nnunet_state_dict
+from segwright.labels import Labels
 from segwright.networks import build_network
 from segwright.planning.plan import Plan
 
@@ -140,3 +142,54 @@ def test_sliding_windows_agree(
     ).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     assert np.array_equal(found.argmax(0), expected.argmax(0))
+
+
+CLASSES = {"background": 0, "one": 1, "two": 2}
+REGIONS = {"background": 0, "whole": [1, 2, 3], "part": [2, 3], "core": 3}
+
+
+@pytest.mark.parametrize(
+    ("plan_name", "configuration", "spacing", "labels", "regions_class_order"),
+    [
+        (PLAIN, "3d_fullres", [1.6, 1.1, 1.3], CLASSES, None),
+        (PLAIN, "3d_fullres", [1.6, 1.1, 1.3], REGIONS, [1, 2, 3]),
+        (PLAIN, "2d", [1.6, 1.1, 1.3], CLASSES, None),
+        ("Dataset906_Prostate__nnUNetPlans", "3d_fullres", [3.1, 0.7, 0.6], CLASSES, None),
+        ("Dataset907_SagSpine__nnUNetPlans", "3d_fullres", [0.6, 0.7, 4.1], CLASSES, None),
+    ],
+)
+def test_label_maps_on_the_original_grid_agree(
+    tmp_path: Path, plan_name: str, configuration: str, spacing: list[float], labels: Any, regions_class_order: Any
+) -> None:
+    plan = Plan.read(GOLDEN_PLANS / f"{plan_name}.json")
+    box = [[2, 20], [0, 31], [1, 27]]
+    properties = {
+        "spacing": spacing,
+        "shape_before_cropping": [23, 31, 29],
+        "bbox_used_for_cropping": box,
+        "shape_after_cropping_and_before_resampling": [end - first for first, end in box],
+    }
+    torch.manual_seed(0)
+    size = (18, 25, 33) if configuration == "2d" else (14, 25, 33)
+    logits = torch.nn.functional.interpolate(torch.randn(1, 3, 6, 6, 6), size=size, mode="trilinear")[0]
+    dataset_json = {**DATASET_JSON, "labels": labels, "regions_class_order": regions_class_order}
+    request = {
+        "plans": plan.raw,
+        "configuration": configuration,
+        "dataset_json": {key: value for key, value in dataset_json.items() if value is not None},
+        "properties": properties,
+    }
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    np.save(tmp_path / "data.npy", logits.numpy())
+    expected = run_peer("export", tmp_path)["label_map"]
+    found = logits_to_label_map(
+        logits,
+        properties=properties,
+        plan=plan,
+        configuration=plan.configuration(configuration),
+        labels=Labels.from_json(labels, regions_class_order),
+    )
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert len(np.unique(expected)) >= 3
+    assert (found != expected).mean() < 1e-4
