@@ -49,9 +49,10 @@ def require_plausible_size(path: Path, shape: tuple[int, ...], voxel_bytes: int)
         raise _damaged(path, f"a header that fits a file of {available} bytes", f"one that claims {shape} voxels")
 
 
-def require_whole_file(path: Path, voxel_bytes_total: int) -> None:
-    """Refuse a NIfTI, MetaImage or GIPL file with fewer than `voxel_bytes_total` bytes of voxels, or damaged ones.
+def require_whole_file(path: Path, wanted_bytes: int) -> None:
+    """Refuse a NIfTI, MetaImage or GIPL file with damaged content or fewer than `wanted_bytes` bytes of it.
 
+    The content is what a header of fixed size and the voxels take, unpacked; a MetaImage's is its voxels alone.
     Other formats are left to their own readers, which notice.
 
     Raises:
@@ -60,18 +61,18 @@ def require_whole_file(path: Path, voxel_bytes_total: int) -> None:
     name = path.name.lower()
     with path.open("rb") as file:
         if name.endswith(".gz") and file.peek(2).startswith(GZIP_MAGIC):
-            _require_bytes(path, _count_compressed(path, file), voxel_bytes_total)
+            _require_bytes(path, _count_compressed(path, file), wanted_bytes)
         elif name.endswith((".nii", ".gipl", ".gz")):
-            _require_bytes(path, path.stat().st_size, voxel_bytes_total)
+            _require_bytes(path, path.stat().st_size, wanted_bytes)
         elif name.endswith(".mha"):
             compressed = _skip_metaimage_header(file)
             available = _count_compressed(path, file) if compressed else path.stat().st_size - file.tell()
-            _require_bytes(path, available, voxel_bytes_total)
+            _require_bytes(path, available, wanted_bytes)
 
 
 def _require_bytes(path: Path, available: int, wanted: int) -> None:
     if available < wanted:
-        raise _damaged(path, f"{wanted} bytes of voxels", f"{available}")
+        raise _damaged(path, f"{wanted} bytes of content", f"{available}")
 
 
 def _count_compressed(path: Path, file: BinaryIO) -> int:

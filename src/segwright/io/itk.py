@@ -22,6 +22,7 @@ FILE_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 # nnU-Net's: a 2D image becomes one slice, so thick that no planner looks across it.
 SLICE_SPACING_FACTOR_2D = 999
 ORIENTATION = "RAS"
+GIPL_HEADER_BYTES = 256
 
 
 def read_file(path: Path) -> FileContent:
@@ -87,7 +88,7 @@ def _read(path: Path) -> SimpleITK.Image:
         voxel_bytes = _voxel_bytes_in_file(reader)
         size = tuple(int(value) for value in reader.GetSize())
         require_plausible_size(path, size, voxel_bytes)
-        require_whole_file(path, int(np.prod(size, dtype=object)) * voxel_bytes)
+        require_whole_file(path, _header_bytes(reader, path) + int(np.prod(size, dtype=object)) * voxel_bytes)
         return reader.Execute()
 
 
@@ -98,6 +99,12 @@ def _voxel_bytes_in_file(reader: SimpleITK.ImageFileReader) -> int:
     if reader.HasMetaDataKey("bitpix"):
         return max(int(reader.GetMetaData("bitpix")) // 8, 1)
     return int(SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+
+
+def _header_bytes(reader: SimpleITK.ImageFileReader, path: Path) -> int:
+    if reader.HasMetaDataKey("vox_offset"):
+        return int(float(reader.GetMetaData("vox_offset")))
+    return GIPL_HEADER_BYTES if path.suffix.lower() == ".gipl" else 0
 
 
 def _content(path: Path, image: SimpleITK.Image) -> FileContent:

@@ -73,7 +73,7 @@ def _load(path: Path) -> Nifti1Image:
         )
     voxel_bytes = image.get_data_dtype().itemsize
     require_plausible_size(path, image.shape, voxel_bytes)
-    require_whole_file(path, int(np.prod(image.shape, dtype=object)) * voxel_bytes)
+    require_whole_file(path, int(image.dataobj.offset) + int(np.prod(image.shape, dtype=object)) * voxel_bytes)
     return image
 
 

@@ -71,7 +71,7 @@ class FormatReaderWriter:
         with atomic_path(path) as temporary:
             try:
                 self.write_label_file(values, temporary, properties)
-            except (SegwrightError, OSError, MemoryError):
+            except (SegwrightError, MemoryError):
                 raise
             except KeyError as error:
                 raise ImageError(
@@ -83,6 +83,8 @@ class FormatReaderWriter:
                     )
                 ) from error
             except Exception as error:  # the libraries below raise their own, undocumented, kinds
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
                 raise ImageError(
                     message(path, expected=f"{self.name} to write it", got=_reason(error), remedy="Try another format.")
                 ) from error

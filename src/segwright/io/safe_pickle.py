@@ -68,8 +68,9 @@ class _PlainUnpickler(pickle.Unpickler):
         self._where = where
 
     def find_class(self, module: str, name: str) -> Any:
-        # numpy 1 says numpy.core where numpy 2 says numpy._core; both must be readable with either.
-        allowed = _ALLOWED.get((module.replace("numpy._core.", "numpy.core."), name))
+        # numpy 1 says numpy.core where numpy 2 says numpy._core; protocols below 3 have Python 2's names.
+        known = module.replace("numpy._core.", "numpy.core.").replace("__builtin__", "builtins")
+        allowed = _ALLOWED.get((known, name))
         if allowed is None:
             raise UnsafePickleError(
                 message(
@@ -86,6 +87,10 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise ValueError(f"Expected latin1 text, got {encoding!r}.")
     return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
 
 
 def _array_from_buffer(buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> Any:
@@ -109,5 +114,6 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT_ARRAY,
     ("numpy.core.multiarray", "scalar"): _RECONSTRUCT_SCALAR,
     ("numpy.core.numeric", "_frombuffer"): _array_from_buffer,
-    ("_codecs", "encode"): _encode_latin1,  # how protocols below 3 write bytes
+    ("_codecs", "encode"): _encode_latin1,  # how protocols below 3 write bytes,
+    ("builtins", "bytes"): _no_bytes,  # and how they write none
 }

@@ -1,0 +1,138 @@
+"""No damaged file is read as if it were whole, and each gets an error that names it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import tifffile
+from imageio import v3 as imageio
+
+from segwright.errors import ImageError
+from segwright.io import reader_named
+
+NOISE = np.random.default_rng(0).normal(size=(12, 30, 31)).astype(np.float32)
+BYTES = np.random.default_rng(0).integers(0, 255, (1, 60, 61)).astype(np.uint8)
+
+
+def write_whole(path: Path, *, compress: bool = True) -> None:
+    ending = "".join(path.suffixes)
+    if ending in (".png", ".bmp"):
+        imageio.imwrite(path, BYTES[0])
+    elif ending == ".tif":
+        tifffile.imwrite(path, NOISE, compression="zlib")
+    elif ending == ".nii":
+        nibabel.save(nibabel.Nifti1Image(NOISE, np.eye(4)), path)
+    else:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(NOISE), str(path), useCompression=compress)
+
+
+CASES = [
+    ("SimpleITKIO", ".nii.gz", True),
+    ("NibabelIO", ".nii.gz", True),
+    ("NibabelIOWithReorient", ".nii.gz", True),
+    ("SimpleITKIOWithReorient", ".nii.gz", True),
+    ("SimpleITKIO", ".nrrd", True),
+    ("SimpleITKIO", ".nrrd", False),
+    ("SimpleITKIO", ".mha", True),
+    ("SimpleITKIO", ".mha", False),
+    ("SimpleITKIO", ".gipl", False),
+    ("NibabelIO", ".nii", False),
+    ("SimpleITKIO", ".nii", False),
+    ("NaturalImage2DIO", ".png", True),
+    ("NaturalImage2DIO", ".bmp", False),
+    ("Tiff3DIO", ".tif", True),
+]
+
+
+@pytest.mark.parametrize(("name", "ending", "compress"), CASES)
+@pytest.mark.parametrize("kept", [0.5, 0.98, 0.01])
+@pytest.mark.filterwarnings("default")
+def test_a_truncated_file_is_refused(tmp_path: Path, name: str, ending: str, compress: bool, kept: float) -> None:
+    path = tmp_path / f"case_0000{ending}"
+    write_whole(path, compress=compress)
+    reader_named(name).read_image([path])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ImageError, match=rf"case_0000{ending}: expected "):
+        reader_named(name).read_image([path])
+
+
+@pytest.mark.parametrize(("name", "ending", "compress"), [case for case in CASES if case[2]])
+@pytest.mark.filterwarnings("default")
+def test_a_flipped_bit_in_compressed_voxels_is_refused(tmp_path: Path, name: str, ending: str, compress: bool) -> None:
+    path = tmp_path / f"case_0000{ending}"
+    write_whole(path, compress=compress)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x10
+    path.write_bytes(damaged)
+    with pytest.raises(ImageError, match=rf"case_0000{ending}: expected "):
+        reader_named(name).read_image([path])
+
+
+@pytest.mark.parametrize(("name", "compressed"), [("SimpleITKIO", True), ("SimpleITKIO", False), ("NibabelIO", True)])
+def test_a_header_that_claims_terabytes_is_refused_before_anything_is_allocated(
+    tmp_path: Path, name: str, compressed: bool
+) -> None:
+    header = bytearray(nibabel.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.eye(4)).to_bytes())
+    struct.pack_into("<4h", header, 40, 3, 30000, 30000, 30000)
+    path = tmp_path / "case_0000.nii.gz"
+    path.write_bytes(gzip.compress(bytes(header)) if compressed else bytes(header))
+    with pytest.raises(ImageError, match=r"expected a header that fits a file of \d+ bytes, got one that claims"):
+        reader_named(name).read_image([path])
+
+
+def test_a_gzip_file_that_lacks_voxels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "case_0000.nii.gz"
+    write_whole(path)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-4]))
+    with pytest.raises(ImageError, match=rf"expected {NOISE.nbytes + 352} bytes of content, got {NOISE.nbytes + 348}"):
+        reader_named("SimpleITKIO").read_image([path])
+
+
+def test_gzip_files_of_several_members_or_with_padding_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "case_0000.nii.gz"
+    write_whole(path)
+    content = gzip.decompress(path.read_bytes())
+    expected = reader_named("NibabelIO").read_image([path]).array
+    path.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]) + bytes(100))
+    np.testing.assert_array_equal(reader_named("SimpleITKIO").read_image([path]).array, expected)
+
+
+@pytest.mark.parametrize("name", ["SimpleITKIO", "NibabelIO", "NaturalImage2DIO", "Tiff3DIO"])
+@pytest.mark.parametrize("content", [b"", b"not an image at all\n" * 50, bytes(5000)])
+def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / f"case_0000{reader_named(name).file_endings[0]}"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"case_0000\S+: expected"):
+        reader_named(name).read_image([path])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "case_0000.nii.gz")
+    with pytest.raises(ImageError, match="got a folder or device"):
+        reader_named("SimpleITKIO").read_image([tmp_path / "case_0000.nii.gz"])
+
+
+def test_skewed_axes_come_with_a_remedy(tmp_path: Path) -> None:
+    affine = np.array([[1.0, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine)
+    image.set_qform(None, code=0)
+    image.set_sform(affine, code=1)
+    nibabel.save(image, tmp_path / "case_0000.nii.gz")
+    with pytest.raises(ImageError, match="NibabelIO"):
+        reader_named("SimpleITKIO").read_image([tmp_path / "case_0000.nii.gz"])
+
+
+def test_zero_spacing_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "case_0000.tif", NOISE)
+    (tmp_path / "case.json").write_text('{"spacing": [0, 1, 1]}')
+    with pytest.raises(ImageError, match=r"expected positive voxel spacings, got \(0\.0, 1\.0, 1\.0\)"):
+        reader_named("Tiff3DIO").read_image([tmp_path / "case_0000.tif"])
