@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from segwright.dataset import check
+from segwright.dataset.label_check import mending_remedy
+from segwright.errors import MissingFileError
+from segwright.labels import Labels
+
+if TYPE_CHECKING:
+    from conftest import RawFolder
+
+SHAPE = (4, 6, 5)
+
+
+def texts(raw: RawFolder, severity: str = "error") -> list[str]:
+    report = check(raw.folder)
+    assert report.ok is (not report.errors)
+    return [problem.text for problem in report.problems if problem.severity == severity]
+
+
+def test_a_sound_data_set_has_no_problems(raw: RawFolder) -> None:
+    report = check(raw.folder)
+    assert report.problems == ()
+    assert report.ok
+    assert (report.name, report.num_cases, report.reader_name) == ("Dataset007_Test", 3, "SimpleITKIO")
+
+
+def nan_in_image(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE)
+    voxels[0, 0, :3] = np.nan, np.inf, -np.inf
+    raw.write_image("b", 1, voxels)
+
+
+def spoil_labels(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE, np.float32)
+    voxels[0, 0, :2] = np.nan
+    raw.write_labels("b", voxels)
+
+
+def stray_label(raw: RawFolder) -> None:
+    voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
+    voxels[0, 0, :2] = 9
+    raw.write_labels("b", voxels)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (nan_in_image, "case b, imagesTr/b_0001.mha: expected numbers only, got 3 voxels of channel 1 that are NaN"),
+        (spoil_labels, "case b, labelsTr/b.mha: expected labels only, got 2 voxels that are NaN"),
+        (
+            stray_label,
+            "case b, labelsTr/b.mha: expected the declared labels 0, 1, 2, got 9 (2 voxels). "
+            "Declare them in dataset.json as 3 and map 9 -> 3 in the label maps, or set them to a declared value.",
+        ),
+        (
+            lambda raw: raw.write_image("b", 1, np.zeros((4, 6, 4))),
+            "case b, imagesTr/b_0001.mha: expected the same shape (z, y, x) as b_0000.mha, (4, 6, 5), got (4, 6, 4).",
+        ),
+        (
+            lambda raw: raw.write_image("b", 1, np.zeros(SHAPE), spacing=(1.0, 1.0, 2.0)),
+            "case b, imagesTr/b_0001.mha: expected the same spacing in mm (z, y, x) as b_0000.mha, (3.0, 1.0, 1.0), "
+            "got (2.0, 1.0, 1.0).",
+        ),
+        (
+            lambda raw: raw.write_labels("b", np.zeros((3, 6, 5), np.uint8)),
+            "case b, labelsTr/b.mha: expected the image's shape (4, 6, 5) (z, y, x), got (3, 6, 5). Resample",
+        ),
+        (
+            lambda raw: raw.write_labels("b", np.zeros(SHAPE, np.uint8), spacing=(1.0, 2.0, 3.0)),
+            "case b, labelsTr/b.mha: expected the image's spacing (3.0, 1.0, 1.0) mm (z, y, x), got (3.0, 2.0, 1.0).",
+        ),
+        (
+            lambda raw: raw.image("b", 0).write_bytes(b""),
+            "case b, imagesTr/b_0000.mha: expected an image file, got an empty",
+        ),
+        (
+            lambda raw: raw.labels("b").write_bytes(b"x" * 999),
+            "case b, labelsTr/b.mha: expected an image that SimpleITKIO",
+        ),
+        (
+            lambda raw: raw.describe(numTraining=7),
+            "dataset.json, key 'numTraining': expected the number of complete cases, 3",
+        ),
+        (
+            lambda raw: raw.describe(overwrite_image_reader_writer="MyIO"),
+            "image reader: expected one of NaturalImage2DIO",
+        ),
+        (
+            lambda raw: raw.describe(labels={"background": 0, "one": 1, "two": 2, "ten": 10}),
+            "dataset.json: expected the label values 0, 1, 2, ... without a gap, got 0, 1, 2, 10. "
+            "Renumber them in dataset.json and in the label maps: 10 -> 3.",
+        ),
+    ],
+)
+def test_each_kind_of_problem_is_told(raw: RawFolder, spoil: Callable[[RawFolder], Any], said: str) -> None:
+    spoil(raw)
+    (text,) = texts(raw)
+    assert text.startswith(said)
+
+
+def test_a_truncated_file_is_told(raw: RawFolder) -> None:
+    whole = raw.image("b", 1).read_bytes()
+    raw.image("b", 1).write_bytes(whole[:-10])
+    (text,) = texts(raw)
+    assert "imagesTr/b_0001.mha: expected" in text
+    assert "truncated" in text
+
+
+def test_all_problems_of_all_cases_are_told_at_once_in_order(raw: RawFolder) -> None:
+    raw.image("a", 0).write_text("rubbish")
+    raw.image("a", 1).write_text("rubbish")
+    raw.labels("a").write_text("rubbish")
+    nan_in_image(raw)
+    raw.write_labels("b", np.full((3, 6, 5), 9))
+    raw.labels("c").unlink()
+    shutil.copy(raw.labels("b"), raw.labels("z"))
+    (raw.folder / "imagesTr" / "d.mha").write_text("")
+    report = check(raw.folder)
+    found = [(problem.severity, problem.case_id, problem.file) for problem in report.problems]
+    assert found == [
+        ("error", None, "dataset.json, key 'numTraining'"),
+        ("error", None, "imagesTr/d.mha"),
+        ("error", "a", "imagesTr/a_0000.mha"),
+        ("error", "a", "imagesTr/a_0001.mha"),
+        ("error", "a", "labelsTr/a.mha"),
+        ("error", "b", "imagesTr/b_0001.mha"),
+        ("error", "b", "labelsTr/b.mha"),
+        ("error", "b", "labelsTr/b.mha"),
+        ("error", "c", "labelsTr/c.mha"),
+        ("error", "z", "labelsTr/z.mha"),
+    ]
+    assert not report.ok
+
+
+def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> None:
+    raw.write_image("b", 1, np.zeros(SHAPE), origin=(0.0, 0.0, 9.0))
+    raw.write_labels("c", np.zeros(SHAPE, np.uint8), origin=(1.0, 0.0, 0.0))
+    raw.describe(labels={"background": 0, "one": 1, "two": 2, "three": 3})
+    report = check(raw.folder)
+    assert report.ok
+    never, channel, labels = (problem.text for problem in report.warnings)
+    assert "expected label 3 (three) in at least one case, got it in none" in never
+    assert channel.startswith("case b, imagesTr: b_0001.mha lies elsewhere than b_0000.mha: origin (0, 0, 9)")
+    assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, origin (0, 0, 0)")
+
+
+def test_every_wrong_key_of_dataset_json_is_told(raw: RawFolder) -> None:
+    raw.describe(numTraining="3", file_ending=5, channel_names=None)
+    report = check(raw.folder)
+    assert [problem.text.split(":")[0] for problem in report.errors] == [
+        "dataset.json, key 'channel_names'",
+        "dataset.json, key 'file_ending'",
+        "dataset.json, key 'numTraining'",
+    ]
+    (raw.folder / "dataset.json").write_text("{")
+    (text,) = texts(raw)
+    assert "line 1, column 2: expected valid JSON" in text
+
+
+def test_a_missing_folder_is_a_problem_a_missing_data_set_an_error(raw: RawFolder) -> None:
+    shutil.rmtree(raw.folder / "labelsTr")
+    assert any("labelsTr: expected a folder of images, got nothing there" in text for text in texts(raw))
+    (raw.folder / "dataset.json").unlink()
+    with pytest.raises(MissingFileError, match=r"dataset\.json"):
+        check(raw.folder)
+
+
+def test_workers_find_the_same_and_progress_is_told(raw: RawFolder) -> None:
+    nan_in_image(raw)
+    stray_label(raw)
+    calls: list[tuple[str, int, int]] = []
+    report = check(raw.folder, workers=2, progress=lambda *call: calls.append(call))
+    assert report == check(raw.folder)
+    assert calls == [("checking cases", done, 3) for done in range(4)]
+
+
+def test_the_report_is_plain_json(raw: RawFolder) -> None:
+    stray_label(raw)
+    value = json.loads(json.dumps(check(raw.folder).to_json()))
+    assert value["ok"] is False
+    assert value["num_cases"] == 3
+    assert value["reader"] == "SimpleITKIO"
+    assert [(problem["severity"], problem["case_id"]) for problem in value["problems"]] == [("error", "b")]
+
+
+def test_pictures_whose_labels_are_0_and_255_get_their_mapping(picture_folder: Callable[..., Path]) -> None:
+    from imageio import v3 as imageio
+
+    description = {
+        "channel_names": {"0": "EM"},
+        "labels": {"background": 0, "membrane": 1},
+        "numTraining": 2,
+        "file_ending": ".png",
+    }
+    folder = picture_folder(description, (8, 9))
+    for case_id in ("p", "q"):
+        imageio.imwrite(
+            folder / "labelsTr" / f"{case_id}.png", (np.arange(72).reshape(8, 9) % 2 * 255).astype(np.uint8)
+        )
+    report = check(folder)
+    assert [problem.case_id for problem in report.errors] == ["p", "q"]
+    assert report.errors[0].what == "expected the declared labels 0, 1, got 255 (36 voxels)"
+    assert report.errors[0].remedy == "If the order is the same, this mapping mends the label maps: 255 -> 1."
+
+
+BINARY = Labels.from_json({"background": 0, "a": 1})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({0, 255}, "mapping mends the label maps: 255 -> 1"),
+        ({7, 9}, "mapping mends the label maps: 7 -> 0, 9 -> 1"),
+        ({0, 1, 255}, 'map 255 -> 2 in the label maps and declare "ignore": 2'),
+        ({0, 1, 2}, r"Declare them in dataset.json as 2, or set them"),
+        ({0, 1, 2, 5}, r"Declare them in dataset.json as 2, 3 and map 5 -> 3 in the label maps"),
+        ({0, 0.5, 1}, "nearest-neighbour"),
+        ({-1, 0, 1}, "nearest-neighbour"),
+        (set(range(5000)), "nearest-neighbour"),
+        (set(range(50)), "hold 50 values in all"),
+    ],
+)
+def test_the_remedy_follows_from_the_values_found(found: set[float], said: str) -> None:
+    assert said in mending_remedy(frozenset(found), BINARY)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segwright.dataset import Split, create_splits, read_splits, split_for_fold, write_splits
+from segwright.errors import DatasetError, MissingFileError
+
+TEN = [f"case_{number:02d}" for number in range(10)]
+
+
+def test_ten_cases_are_split_as_nnunet_splits_them() -> None:
+    held_out = [[0, 7], [3, 9], [4, 6], [1, 8], [2, 5]]
+    splits = create_splits(reversed(TEN))
+    assert [split.val for split in splits] == [tuple(f"case_{number:02d}" for number in fold) for fold in held_out]
+    assert splits[0].train == tuple(case_id for case_id in TEN if case_id not in splits[0].val)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(5, 300))
+def test_folds_equal_scikit_learns(count: int) -> None:
+    from sklearn.model_selection import KFold
+
+    ids = np.array(sorted(f"c{number}" for number in range(count)))
+    expected = [
+        Split(tuple(ids[train].tolist()), tuple(ids[val].tolist()))
+        for train, val in KFold(5, shuffle=True, random_state=12345).split(ids)
+    ]
+    assert create_splits(ids.tolist()) == expected
+
+
+def test_fewer_than_five_cases_are_refused_with_a_way_out() -> None:
+    with pytest.raises(
+        DatasetError, match=r"expected at least 5 cases, one a fold, got 4\. Train fold 'all', or write"
+    ):
+        create_splits(TEN[:4])
+
+
+def test_splits_come_back_as_nnunet_writes_them(tmp_path: Path) -> None:
+    splits = create_splits(TEN)
+    write_splits(tmp_path / "splits_final.json", splits)
+    assert read_splits(tmp_path / "splits_final.json") == splits
+    value = json.loads((tmp_path / "splits_final.json").read_text())
+    assert [list(entry) for entry in value] == [["train", "val"]] * 5
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"train": []}, r"s\.json: expected a list of folds"),
+        ([], r"s\.json: expected a list of folds"),
+        ([{"train": ["a"]}], r"s\.json, fold 0, key 'val': expected a list of case ids, got None"),
+        ([{"train": ["a"], "val": []}, {"train": "a", "val": []}], r"fold 1, key 'train'.*got 'a'"),
+        ([{"train": [1], "val": []}], r"fold 0, key 'train'.*got \[1\]"),
+        ([{"train": [], "val": ["a"]}], r"fold 0, key 'train': expected at least one case, got none"),
+        ([{"train": ["a", "b", "a"], "val": []}], r"fold 0, key 'train': expected each case once, got twice: a"),
+        (["a"], r"fold 0, key 'train'"),
+    ],
+)
+def test_a_malformed_file_is_told_by_fold_and_key(tmp_path: Path, value: Any, said: str) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(value))
+    with pytest.raises(DatasetError, match=said):
+        read_splits(tmp_path / "s.json")
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        read_splits(tmp_path / "s.json")
+
+
+def test_fold_all_trains_and_validates_on_everything() -> None:
+    split = split_for_fold([], "all", ["b", "a"])
+    assert split == Split(("a", "b"), ("a", "b"))
+    assert split.overlap == ("a", "b")
+
+
+def test_a_fold_is_found_and_has_no_overlap() -> None:
+    splits = create_splits(TEN)
+    assert split_for_fold(splits, 3, TEN) == splits[3]
+    assert splits[3].overlap == ()
+    assert Split(("a", "b"), ("b", "c")).overlap == ("b",)
+
+
+@pytest.mark.parametrize("fold", [5, -1, True, "0", 1.0])
+def test_a_fold_that_does_not_exist_lists_those_that_do(fold: Any) -> None:
+    with pytest.raises(DatasetError, match=rf"fold: expected one of 0, 1, 2, 3, 4, or all, got {fold}\. Choose"):
+        split_for_fold(create_splits(TEN), fold, TEN)
+
+
+def test_unknown_cases_are_named() -> None:
+    splits = [Split(("case_00", "ghost"), (*(f"u{number}" for number in range(6)),))]
+    with pytest.raises(
+        DatasetError, match=r"fold 0: expected ids among the 10 cases .* got ghost, u0, u1, u2, u3 and 2 more"
+    ):
+        split_for_fold(splits, 0, TEN)
