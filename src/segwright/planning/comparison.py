@@ -1,0 +1,185 @@
+"""What in a plan differs from what its planner would choose for the same data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segwright.planning.configuration import Configuration
+from segwright.planning.decisions import NetworkDecision, PlanningDecisions, decide, decide_network
+from segwright.planning.plan import Plan
+from segwright.planning.planner import make_plan
+from segwright.planning.presets import PLANNERS
+
+if TYPE_CHECKING:
+    from segwright.dataset.description import DatasetDescription
+    from segwright.fingerprint import Fingerprint
+
+# keys that say how the entry is written, not what it holds
+_SPELLING_KEYS = ("inherits_from", "architecture._kw_requires_import")
+DEFAULT_PLANNER = "ExperimentPlanner"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value of the plan that its planner would not have written. `planned` is None where the planner writes no such
+    key; `key` is dotted."""
+
+    key: str
+    in_plan: Any
+    planned: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """The three fields."""
+        return {"key": self.key, "in_plan": self.in_plan, "planned": self.planned}
+
+
+@dataclass(frozen=True)
+class Replanned:
+    """What the planner would do with the data again, given the spacing of the plan where that was chosen by hand.
+
+    `planner_is_known` is False where the plan names a planner of which nothing is known; the default one stands in.
+    `ancestor` is the planned configuration that the explained one is or inherits from, None where there is none.
+    """
+
+    planner_is_known: bool
+    spacing_is_own_choice: bool
+    transpose_is_own_choice: bool
+    decisions: PlanningDecisions
+    plan: Plan
+    ancestor: str | None
+    network: NetworkDecision
+    differences: tuple[Difference, ...]
+
+
+def plan_again(
+    plan: Plan,
+    fingerprint: Fingerprint,
+    description: DatasetDescription,
+    configuration: Configuration,
+    *,
+    gpu_memory_gb: float | None = None,
+) -> Replanned:
+    """Run the plan's planner once more and compare. `gpu_memory_gb` is the planner's own where it is None.
+
+    Raises:
+        PlanError: where the data cannot be planned.
+    """
+    known = plan.experiment_planner_used in PLANNERS
+    preset = PLANNERS[plan.experiment_planner_used if known else DEFAULT_PLANNER]
+    decisions = decide(fingerprint, description, preset=preset, gpu_memory_gb=gpu_memory_gb)
+    own_spacing = _own_spacing(plan, decisions)
+    if own_spacing is not None:
+        decisions = decide(
+            fingerprint,
+            description,
+            preset=preset,
+            gpu_memory_gb=gpu_memory_gb,
+            overwrite_target_spacing_mm=own_spacing,
+        )
+    suppressed = plan.transpose_forward == (0, 1, 2) != decisions.transpose_forward
+    if suppressed:
+        decisions = decide(
+            fingerprint,
+            description,
+            preset=preset,
+            gpu_memory_gb=gpu_memory_gb,
+            overwrite_target_spacing_mm=own_spacing,
+            suppress_transpose=True,
+        )
+    planned = make_plan(
+        fingerprint,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        planner=preset.name,
+        gpu_memory_gb=gpu_memory_gb,
+        overwrite_target_spacing_mm=own_spacing,
+        plans_name=plan.plans_name,
+        suppress_transpose=suppressed,
+    )
+    ancestor = _ancestor(plan, configuration.name, planned)
+    return Replanned(
+        planner_is_known=known,
+        spacing_is_own_choice=own_spacing is not None,
+        transpose_is_own_choice=plan.transpose_forward != decisions.transpose_forward or suppressed,
+        decisions=decisions,
+        plan=planned,
+        ancestor=ancestor,
+        network=_network(decisions, ancestor, configuration, description.num_training),
+        differences=() if ancestor is None else _differences(configuration, planned.configuration(ancestor)),
+    )
+
+
+def _own_spacing(plan: Plan, decisions: PlanningDecisions) -> tuple[float, ...] | None:
+    """The spacing of 3d_fullres in the order of the images, where it is not the one that the planner takes."""
+    if "3d_fullres" not in plan.configuration_names or decisions.fullres is None:
+        return None
+    planned = plan.configuration("3d_fullres").spacing_mm
+    if len(planned) != 3:
+        return None
+    spacing = tuple(planned[axis] for axis in plan.transpose_backward)
+    return None if _same(spacing, decisions.target.spacing_mm) else spacing
+
+
+def _ancestor(plan: Plan, name: str, planned: Plan) -> str | None:
+    current: str | None = name
+    while current is not None and current not in planned.configuration_names:
+        current = plan.raw["configurations"][current].get("inherits_from")
+    return current
+
+
+def _network(
+    decisions: PlanningDecisions, ancestor: str | None, configuration: Configuration, num_training: int
+) -> NetworkDecision:
+    lowres = decisions.lowres.network if decisions.lowres else None
+    fullres = decisions.fullres
+    by_name = {"2d": decisions.two_d, "3d_lowres": lowres, "3d_fullres": fullres, "3d_cascade_fullres": fullres}
+    decided = by_name.get(ancestor or "")
+    if decided is not None and _same(decided.spacing_mm, configuration.spacing_mm):
+        return decided
+    median = configuration.median_image_size_in_voxels
+    return decide_network(
+        configuration.spacing_mm,
+        median,
+        dataset_voxels=decisions.dataset_voxels if configuration.is_2d else float(math.prod(median) * num_training),
+        num_labels=decisions.num_label_entries,
+        preset=decisions.preset,
+        gpu_memory_gb=decisions.gpu_memory_gb,
+    )
+
+
+def _differences(configuration: Configuration, planned: Configuration) -> tuple[Difference, ...]:
+    own, expected = dict(_flat(configuration.raw)), dict(_flat(planned.raw))
+    return tuple(
+        Difference(key, value, expected.get(key))
+        for key, value in own.items()
+        if not _same(value, expected.get(key))
+        and not (key.endswith("network_class_name") and _same_class(key, own, expected))
+    )
+
+
+def _same_class(key: str, own: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    # the module in which the class lives has moved between versions
+    return str(own[key]).rsplit(".", 1)[-1] == str(expected.get(key)).rsplit(".", 1)[-1]
+
+
+def _flat(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in entry.items():
+        name = f"{prefix}{key}"
+        if name in _SPELLING_KEYS:
+            continue
+        if key in ("architecture", "arch_kwargs") and isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Sequence) and isinstance(second, Sequence) and not isinstance(first, str):
+        return len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, float) and isinstance(second, (int, float)):
+        return math.isclose(first, second, rel_tol=1e-9)
+    return bool(first == second)

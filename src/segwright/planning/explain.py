@@ -1,0 +1,173 @@
+"""Explain a configuration: why this spacing, patch, depth and batch, and what it needs, from the data themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from segwright.planning.comparison import Difference, Replanned, plan_again
+from segwright.planning.configuration import Configuration
+from segwright.planning.explanation_words import Subject, paragraphs_for
+from segwright.planning.memory import feature_maps, parameter_count
+from segwright.planning.plan import Plan
+from segwright.planning.step_memory import StepMemory, estimate_step_memory
+
+if TYPE_CHECKING:
+    from segwright.dataset.description import DatasetDescription
+    from segwright.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A topic in a word or two, and what there is to say about it in plain sentences."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """The size of a network, and the two accounts of its memory.
+
+    `planned_elements` is what nnU-Net's planner counts for one sample, to be compared with `reference_elements`, which
+    stands for a batch of `reference_batch_size`; `step` is the estimate in bytes of a training step in mixed precision
+    with SGD.
+    """
+
+    num_parameters: int
+    planned_elements: int
+    reference_elements: float
+    reference_batch_size: int
+    step: StepMemory
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field; bytes under `step`."""
+        return {**asdict(self), "step": self.step.to_json()}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a configuration is as it is. `size` is None for a network that is not one of nnU-Net's two."""
+
+    dataset_name: str
+    plans_name: str
+    planner: str
+    configuration: str
+    paragraphs: tuple[Paragraph, ...]
+    differences: tuple[Difference, ...]
+    size: NetworkSize | None
+    numbers: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as a program would read it."""
+        return {
+            "dataset_name": self.dataset_name,
+            "plans_name": self.plans_name,
+            "planner": self.planner,
+            "configuration": self.configuration,
+            "paragraphs": [asdict(paragraph) for paragraph in self.paragraphs],
+            "differences": [difference.to_json() for difference in self.differences],
+            "size": None if self.size is None else self.size.to_json(),
+            "numbers": self.numbers,
+        }
+
+
+def explain_plan(
+    plan: Plan,
+    fingerprint: Fingerprint,
+    description: DatasetDescription,
+    configuration: str,
+    *,
+    gpu_memory_gb: float | None = None,
+) -> Explanation:
+    """Explain a configuration of a plan by running its planner again and comparing.
+
+    `gpu_memory_gb` is the memory that was planned for, the planner's own where it is None (a plan does not record it).
+
+    Raises:
+        PlanError: where the configuration is wrong, or the data cannot be planned.
+    """
+    chosen = plan.configuration(configuration)
+    replanned = plan_again(plan, fingerprint, description, chosen, gpu_memory_gb=gpu_memory_gb)
+    size = _network_size(chosen, replanned, description)
+    subject = Subject(
+        plan=plan,
+        configuration=chosen,
+        fingerprint=fingerprint,
+        description=description,
+        replanned=replanned,
+        num_parameters=None if size is None else size.num_parameters,
+        planned_elements=None if size is None else size.planned_elements,
+        step=None if size is None else size.step,
+    )
+    return Explanation(
+        dataset_name=plan.dataset_name,
+        plans_name=plan.plans_name,
+        planner=plan.experiment_planner_used,
+        configuration=configuration,
+        paragraphs=tuple(Paragraph(topic, text) for topic, text in paragraphs_for(subject)),
+        differences=replanned.differences,
+        size=size,
+        numbers=_numbers(chosen, replanned),
+    )
+
+
+def num_network_inputs(configuration: Configuration, description: DatasetDescription) -> int:
+    """Channels that enter the network: the images', and in a cascade one for each label of the stage before."""
+    cascade = 0 if configuration.previous_stage is None else len(description.labels.foreground_labels)
+    return len(description.channel_names) + cascade
+
+
+def _network_size(
+    configuration: Configuration, replanned: Replanned, description: DatasetDescription
+) -> NetworkSize | None:
+    architecture = configuration.architecture
+    if architecture.kind == "other":
+        return None
+    inputs, outputs = num_network_inputs(configuration, description), description.labels.num_outputs
+    maps = feature_maps(
+        kind=architecture.kind,
+        patch_size=configuration.patch_size,
+        strides=architecture.strides,
+        features_per_stage=architecture.features_per_stage,
+        blocks_per_stage=architecture.blocks_per_stage,
+        convs_per_decoder_stage=architecture.convs_per_decoder_stage,
+        num_outputs=replanned.decisions.num_label_entries,
+    )
+    return NetworkSize(
+        num_parameters=parameter_count(architecture, num_input_channels=inputs, num_outputs=outputs),
+        planned_elements=maps.planned_elements,
+        reference_elements=replanned.network.reference_elements,
+        reference_batch_size=replanned.network.reference_batch_size,
+        step=estimate_step_memory(
+            architecture,
+            patch_size=configuration.patch_size,
+            batch_size=configuration.batch_size,
+            num_input_channels=inputs,
+            num_outputs=outputs,
+        ),
+    )
+
+
+def _numbers(configuration: Configuration, replanned: Replanned) -> dict[str, Any]:
+    network, target, lowres = replanned.network, replanned.decisions.target, replanned.decisions.lowres
+    median = configuration.median_image_size_in_voxels
+    return {
+        "spacing_mm": list(configuration.spacing_mm),
+        "spacing_rule": target.rule,
+        "median_image_size_in_voxels": list(median),
+        "patch_size": list(configuration.patch_size),
+        "patch_covers_per_axis": [edge / whole for edge, whole in zip(configuration.patch_size, median, strict=True)],
+        "planned_patch_size": list(network.topology.patch_size),
+        "planned_patch_shrinks": network.num_shrinks,
+        "planned_stops": [asdict(stop) for stop in network.topology.stops],
+        "total_stride": list(configuration.architecture.total_stride),
+        "batch_size": configuration.batch_size,
+        "batch_size_by_memory": network.batch_size_by_memory,
+        "batch_size_by_dataset": network.batch_size_by_dataset,
+        "planned_batch_size": network.batch_size,
+        "gpu_memory_gb": replanned.decisions.gpu_memory_gb,
+        "fullres_patch_covers": None if lowres is None else lowres.patch_fraction,
+        "lowres_is_planned": lowres is not None and lowres.network is not None,
+        "lowres_reduction": None if lowres is None else lowres.reduction,
+    }
