@@ -179,7 +179,7 @@ def _written(case_id: str, written: Future[None]) -> tuple[str, CaseFailure | No
 def _prepare(predictor: Predictor, case: Case) -> _Prepared:
     reader = reader_named(predictor.plan.image_reader_writer)
     image = read_case_image(reader, case, len(predictor.description.channel_names))
-    return _Prepared(*predictor.preprocess(image))
+    return _Prepared(*predictor.preprocess(image, where=f"case {case.case_id}"))
 
 
 def _write(predictor: Predictor, logits: torch.Tensor, properties: Mapping[str, Any], path: Path) -> None:

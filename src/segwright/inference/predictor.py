@@ -102,10 +102,13 @@ class Predictor:
         data, properties = self.preprocess(image)
         return self.predict_preprocessed(data, properties, progress=progress)
 
-    def preprocess(self, image: Image) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Bring an image onto the network's grid: the array (c, z, y, x) and the properties that lead back."""
+    def preprocess(self, image: Image, *, where: str = "image") -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Bring an image onto the network's grid: the array (c, z, y, x) and the properties that lead back.
+
+        `where` names the image in errors.
+        """
         case = preprocess_case(
-            image, None, plan=self.plan, configuration=self.configuration, labels=self.description.labels
+            image, None, plan=self.plan, configuration=self.configuration, labels=self.description.labels, where=where
         )
         return case.data, case.properties
 
