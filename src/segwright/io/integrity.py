@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from segwright.errors import ImageError, MissingFileError, message
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
 # DEFLATE packs at most 1032 bytes into one.
 MAX_COMPRESSION = 1032
 SMALL_FILE_BYTES = 1 << 20

@@ -86,7 +86,12 @@ class FormatReaderWriter:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
                 raise ImageError(
-                    message(path, expected=f"{self.name} to write it", got=_reason(error), remedy="Try another format.")
+                    message(
+                        path,
+                        expected=f"{self.name} to write it",
+                        got=_reason(error),
+                        remedy="See that the disk is not full, or try another format.",
+                    )
                 ) from error
 
     def _read(self, path: Path, read_file: ReadFile) -> FileContent:
