@@ -21,10 +21,10 @@ import torch
 from segwright.dataset import RawDataset
 from segwright.fingerprint import fingerprint_dataset
 from segwright.parallel import available_cores
-from segwright.planning import make_plan
 from segwright.planning.plan import Plan
+from segwright.planning.planner import make_plan
 from segwright.planning.recipes import RECIPES, Recipe, recipe_named
-from segwright.preprocessing.pipeline import preprocess_dataset
+from segwright.preprocessing.cohort import preprocess_dataset
 from segwright.training.run import train
 
 EPOCHS = 10
@@ -133,7 +133,7 @@ def main() -> None:
             )
             with arguments.output.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
-            print(f"{iterations:6d} iterations  {result['seconds']:7.1f} s  Dice {result['dice']:.4f}  {recipe}", flush=True)
+            print(f"{iterations} iterations, {result['seconds']} s, Dice {result['dice']:.4f}: {recipe}", flush=True)
 
 
 if __name__ == "__main__":

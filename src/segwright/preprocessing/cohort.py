@@ -48,9 +48,9 @@ def preprocess_dataset(
 ) -> PreprocessResult:
     """Preprocess all cases of a data set for some configurations of a plan.
 
-    Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json where the
-    raw data set has one, into `preprocessed_folder` (`preprocessed/DatasetXXX_Name`). A case that is there, newer than its
-    files and made with the same settings, is skipped; a case that fails is reported and does not stop the others.
+    Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json where
+    the raw data set has one, into `preprocessed_folder` (`preprocessed/DatasetXXX_Name`). A case that is there, newer
+    than its files and made with the same settings, is skipped; one that fails is reported and does not stop the others.
 
     Args:
         workers: processes; by default as many as cores and memory allow.

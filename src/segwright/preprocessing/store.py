@@ -23,7 +23,7 @@ CHUNK_TO_PATCH = 1.5
 
 @dataclass(frozen=True)
 class StoredCase:
-    """A case opened for reading: `data` (c, z, y, x) float32 and `seg` (1, z, y, x), read only where they are sliced."""
+    """A case opened for reading: `data` (c, z, y, x) float32 and `seg` (1, z, y, x), read only where sliced."""
 
     data: Any
     seg: Any

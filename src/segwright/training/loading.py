@@ -151,7 +151,7 @@ def make_loader(
     """Build the loader of a whole run. Its batches do not depend on the number of workers."""
     return DataLoader(
         dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,

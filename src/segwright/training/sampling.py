@@ -81,7 +81,8 @@ def read_crop(source: Any, lower: Sequence[int], crop_size: Sequence[int], *, fi
     inside = [slice(max(lo, 0), min(lo + size, n)) for lo, size, n in zip(lower, crop_size, shape, strict=True)]
     if any(s.start >= s.stop for s in inside):
         return np.full((source.shape[0], *crop_size), fill, dtype=source.dtype)
-    values = np.asarray(source[(slice(None), *inside)])
+    region = (slice(None), *inside)
+    values = np.asarray(source[region])
     margins = [(s.start - lo, lo + size - s.stop) for s, lo, size in zip(inside, lower, crop_size, strict=True)]
     if not any(before or after for before, after in margins):
         return values

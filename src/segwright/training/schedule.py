@@ -46,7 +46,7 @@ class IterationWarmupSchedule:
         if iteration < self.warmup_iterations:
             return self.peak_lr * (iteration + 1) / self.warmup_iterations
         decaying = max(self.total_iterations - self.warmup_iterations, 1)
-        return self.peak_lr * float(1 - (iteration - self.warmup_iterations) / decaying) ** self.exponent
+        return float(self.peak_lr * (1 - (iteration - self.warmup_iterations) / decaying) ** self.exponent)
 
     def step_iteration(self, iteration: int) -> None:
         """Set the rate of iteration number `iteration`."""
