@@ -1,43 +1,78 @@
-"""What is measured on the raw data: `dataset_fingerprint.json` of nnU-Net v2, number by number."""
+"""What is measured on the raw data before planning: spacings, shapes, intensities of the foreground.
+
+The numbers are nnU-Net v2's, its random samples included. nnU-Net collects a hundred million sampled voxels and takes
+their statistics; here each case hands over the distinct values with their counts, which says the same in less memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segwright.cropping import crop_to_nonzero
-from segwright.dataset import Case, RawDataset
-from segwright.errors import CasesFailedError, PlanError, message
+from segwright.dataset.cases import Case, read_case_image
+from segwright.dataset.raw import RawDataset
+from segwright.errors import CasesFailedError, DatasetError, GeometryError, ImageError, PlanError, message
+from segwright.io import Image, ImageReaderWriter
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
 
 FILE_NAME = "dataset_fingerprint.json"
-FOREGROUND_SAMPLES = 10e7
-SEED = 1234
-STATISTICS = ("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std")
+INTENSITY_KEYS = ("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std")
+_TOTAL_SAMPLES = 10e7
+_SAMPLING_SEED = 1234
+_FRACTIONS = (0.005, 0.5, 0.995)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Measured properties of a data set; spacings (mm) and shapes are (z, y, x), one a case, sorted by case id."""
+    """Measurements of a data set. Spacings and shapes are one (z, y, x) a case, in the order of the case ids.
+
+    `foreground_intensity_properties_per_channel` maps the channel's number, as text, to the statistics of
+    `INTENSITY_KEYS`; `median_relative_size_after_cropping` is the share of voxels that cropping to nonzero leaves.
+    """
 
     spacings_mm: tuple[tuple[float, ...], ...]
     shapes_after_crop: tuple[tuple[int, ...], ...]
     foreground_intensity_properties_per_channel: Mapping[str, Mapping[str, float]]
     median_relative_size_after_cropping: float
 
+    @classmethod
+    def from_json(cls, value: Any, *, where: str = FILE_NAME) -> Fingerprint:
+        """Parse the content of a dataset_fingerprint.json.
+
+        Raises:
+            PlanError: naming the key that is missing or wrong.
+        """
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "an object", value)
+        spacings = _rows(value, "spacings", where, whole=False)
+        shapes = _rows(value, "shapes_after_crop", where, whole=True)
+        if len(spacings) != len(shapes):
+            raise _wrong(
+                f"{where}, key 'shapes_after_crop'", f"one entry for each of the {len(spacings)} spacings", len(shapes)
+            )
+        return cls(
+            spacings_mm=spacings,
+            shapes_after_crop=tuple(tuple(int(size) for size in shape) for shape in shapes),
+            foreground_intensity_properties_per_channel=_intensities(value, where),
+            median_relative_size_after_cropping=_relative_size(value, where),
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Plain form with nnU-Net's keys, in its order."""
+        """Give the file's content, with nnU-Net's keys in nnU-Net's order."""
         return {
             "foreground_intensity_properties_per_channel": {
-                channel: dict(values) for channel, values in self.foreground_intensity_properties_per_channel.items()
+                channel: {key: properties[key] for key in INTENSITY_KEYS}
+                for channel, properties in self.foreground_intensity_properties_per_channel.items()
             },
             "median_relative_size_after_cropping": self.median_relative_size_after_cropping,
             "shapes_after_crop": [list(shape) for shape in self.shapes_after_crop],
@@ -45,37 +80,13 @@ class Fingerprint:
         }
 
     @classmethod
-    def from_json(cls, value: Any, *, where: object = FILE_NAME) -> Fingerprint:
-        """Parse the plain form.
+    def read(cls, path: Path) -> Fingerprint:
+        """Read a dataset_fingerprint.json.
 
         Raises:
-            PlanError: naming the key that is missing or wrong.
+            MissingFileError, PlanError
         """
-        try:
-            return cls(
-                spacings_mm=tuple(tuple(float(v) for v in spacing) for spacing in value["spacings"]),
-                shapes_after_crop=tuple(tuple(int(v) for v in shape) for shape in value["shapes_after_crop"]),
-                foreground_intensity_properties_per_channel={
-                    str(channel): {name: float(number) for name, number in values.items()}
-                    for channel, values in value["foreground_intensity_properties_per_channel"].items()
-                },
-                median_relative_size_after_cropping=float(value["median_relative_size_after_cropping"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(
-                message(
-                    where,
-                    expected="a fingerprint with spacings, shapes_after_crop, "
-                    "foreground_intensity_properties_per_channel and median_relative_size_after_cropping",
-                    got=f"{type(error).__name__}: {error}",
-                    remedy="Measure the data set anew with `segwright plan DATASET --clean`.",
-                )
-            ) from error
-
-    @classmethod
-    def read(cls, path: Path) -> Fingerprint:
-        """Read a dataset_fingerprint.json."""
-        return cls.from_json(read_json(path), where=path)
+        return cls.from_json(read_json(path, error=PlanError), where=str(path))
 
     def write(self, path: Path) -> None:
         """Write a dataset_fingerprint.json, atomically."""
@@ -83,84 +94,206 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, eq=False)
-class _CaseMeasure:
-    shape_after_crop: tuple[int, ...]
+class _CaseMeasurement:
     spacing_mm: tuple[float, ...]
+    shape_after_crop: tuple[int, ...]
     relative_size: float
-    foreground: list[NDArray[np.float32]]
+    samples: tuple[_Samples, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Sampled intensities as ascending distinct values and how often each was drawn."""
+
+    values: NDArray[np.float32]
+    counts: NDArray[np.int64]
 
 
 def fingerprint_dataset(dataset: RawDataset, *, workers: int = 1, progress: Progress | None = None) -> Fingerprint:
-    """Measure every case of a data set.
+    """Measure every training case.
 
     Raises:
-        CasesFailedError: naming each case that cannot be read; there is no fingerprint without them.
+        CasesFailedError: naming each case that cannot be read or measured; all others were tried as well.
+        DatasetError: no case has any foreground.
     """
-    samples = int(FOREGROUND_SAMPLES // len(dataset.cases))
-    measure = partial(_measure_case, dataset=dataset, num_samples=samples)
-    measured: dict[str, _CaseMeasure] = {}
+    measure = partial(
+        _measure_case,
+        reader=dataset.reader(),
+        num_channels=len(dataset.description.channel_names),
+        num_samples=int(_TOTAL_SAMPLES // len(dataset.cases)),
+    )
+    measured: dict[str, _CaseMeasurement] = {}
     failures: dict[str, str] = {}
-    results = run_cases(
+    for case, result in run_cases(
         measure,
         dataset.cases,
         workers=workers,
-        case_id=lambda case: case.case_id,
-        what="Measuring cases",
+        case_id=attrgetter("case_id"),
+        what="measuring cases",
         progress=progress,
-    )
-    for case, result in results:
+    ):
         if isinstance(result, CaseFailure):
             failures[case.case_id] = result.message
         else:
             measured[case.case_id] = result
     if failures:
-        raise CasesFailedError(
-            f"{len(failures)} of {len(dataset.cases)} cases could not be measured: "
-            + "; ".join(f"{case_id}: {text}" for case_id, text in sorted(failures.items()))
-            + " Mend or remove them; `segwright check` lists every problem.",
-            failures,
-        )
-    ordered = [measured[case.case_id] for case in dataset.cases]
-    return Fingerprint(
-        spacings_mm=tuple(case.spacing_mm for case in ordered),
-        shapes_after_crop=tuple(case.shape_after_crop for case in ordered),
-        foreground_intensity_properties_per_channel={
-            str(channel): _statistics(np.concatenate([case.foreground[channel] for case in ordered]))
-            for channel in range(len(dataset.description.channel_names))
-        },
-        median_relative_size_after_cropping=float(np.median([case.relative_size for case in ordered])),
-    )
+        raise _cases_failed(failures, len(dataset.cases))
+    return _combine([measured[case.case_id] for case in dataset.cases], dataset)
 
 
-def _measure_case(case: Case, *, dataset: RawDataset, num_samples: int) -> _CaseMeasure:
-    reader = dataset.reader()
-    image = dataset.read_image(case, reader)
+def _measure_case(case: Case, *, reader: ImageReaderWriter, num_channels: int, num_samples: int) -> _CaseMeasurement:
     assert case.label_path is not None
-    labels = reader.read_labels(case.label_path)
-    cropped, seg, _ = crop_to_nonzero(image.array, labels.array)
-    return _CaseMeasure(
+    image = read_case_image(reader, case, num_channels)
+    label_map = reader.read_labels(case.label_path)
+    _check_case(case, image, label_map)
+    cropped, labels, _ = crop_to_nonzero(image.array, label_map.array)
+    foreground = labels[0] > 0
+    random = np.random.RandomState(_SAMPLING_SEED)
+    return _CaseMeasurement(
+        spacing_mm=tuple(float(value) for value in image.properties["spacing"]),
         shape_after_crop=tuple(int(size) for size in cropped.shape[1:]),
-        spacing_mm=tuple(float(value) for value in image.geometry.spacing_mm),
         relative_size=float(np.prod(cropped.shape[1:]) / np.prod(image.array.shape[1:])),
-        foreground=_foreground_samples(cropped, seg[0] > 0, num_samples),
+        samples=tuple(_draw(channel[foreground], num_samples, random) for channel in cropped),
     )
 
 
-def _foreground_samples(
-    image: NDArray[np.float32], foreground: NDArray[np.bool_], num_samples: int
-) -> list[NDArray[np.float32]]:
-    """Draw foreground intensities with replacement, channel after channel from one stream (nnU-Net v2)."""
-    rng = np.random.RandomState(SEED)
-    samples = []
-    for channel in image:
-        values = channel[foreground]
-        samples.append(rng.choice(values, num_samples, replace=True) if values.size else np.empty(0))
-    return samples
+def _draw(intensities: NDArray[np.float32], num_samples: int, random: np.random.RandomState) -> _Samples:
+    """Draw with replacement, as `RandomState.choice` does; nothing is drawn for a case without foreground."""
+    if intensities.size == 0:
+        return _Samples(intensities, np.zeros(0, dtype=np.int64))
+    drawn = random.randint(0, intensities.size, size=num_samples, dtype=np.int64)
+    return _count(intensities, np.bincount(drawn, minlength=intensities.size))
 
 
-def _statistics(values: NDArray[np.float32]) -> dict[str, float]:
-    if values.size == 0:
-        return dict.fromkeys(STATISTICS, float("nan"))
-    low, median, high = np.percentile(values, (0.5, 50.0, 99.5))
-    numbers = (np.max(values), np.mean(values), median, np.min(values), low, high, np.std(values))
-    return {name: float(number) for name, number in zip(STATISTICS, numbers, strict=True)}
+def _count(values: NDArray[np.float32], counts: NDArray[np.int64]) -> _Samples:
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    totals = np.add.reduceat(counts[order], first)
+    return _Samples(values[first][totals > 0], totals[totals > 0])
+
+
+def _check_case(case: Case, image: Image, label_map: Image) -> None:
+    for what, array in (("image", image.array), ("label map", label_map.array)):
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            raise ImageError(
+                message(
+                    f"case {case.case_id}, {what}",
+                    expected="finite numbers",
+                    got=f"{bad} of {array.size} values NaN or infinite",
+                    remedy="Repair or remove the case.",
+                )
+            )
+    if label_map.array.shape[1:] != image.array.shape[1:]:
+        raise GeometryError(
+            message(
+                f"case {case.case_id}",
+                expected=f"a label map of the image's shape (z, y, x) {image.array.shape[1:]}",
+                got=str(label_map.array.shape[1:]),
+                remedy="Resample the label map onto the image's grid.",
+            )
+        )
+
+
+def _cases_failed(failures: Mapping[str, str], total: int) -> CasesFailedError:
+    lines = [f"  {case_id}: {text}" for case_id, text in sorted(failures.items())]
+    head = f"{len(failures)} of {total} cases cannot be measured, so there is no fingerprint to plan from:"
+    return CasesFailedError("\n".join([head, *lines]), failures)
+
+
+def _combine(cases: Sequence[_CaseMeasurement], dataset: RawDataset) -> Fingerprint:
+    intensities = {}
+    for channel in range(len(dataset.description.channel_names)):
+        values = np.concatenate([case.samples[channel].values for case in cases])
+        counts = np.concatenate([case.samples[channel].counts for case in cases])
+        if values.size == 0:
+            raise DatasetError(
+                message(
+                    dataset.folder,
+                    expected="labelled voxels in at least one case",
+                    got="label maps with nothing but background",
+                    remedy="Check the label maps in labelsTr.",
+                )
+            )
+        intensities[str(channel)] = _statistics(_count(values, counts))
+    return Fingerprint(
+        spacings_mm=tuple(case.spacing_mm for case in cases),
+        shapes_after_crop=tuple(case.shape_after_crop for case in cases),
+        foreground_intensity_properties_per_channel=intensities,
+        median_relative_size_after_cropping=float(np.median([case.relative_size for case in cases])),
+    )
+
+
+def _statistics(samples: _Samples) -> dict[str, float]:
+    values = samples.values.astype(np.float64)
+    mean = np.average(values, weights=samples.counts)
+    low, median, high = (_quantile(samples, fraction) for fraction in _FRACTIONS)
+    return {
+        "max": float(values[-1]),
+        "mean": float(mean),
+        "median": median,
+        "min": float(values[0]),
+        "percentile_00_5": low,
+        "percentile_99_5": high,
+        "std": float(np.sqrt(np.average((values - mean) ** 2, weights=samples.counts))),
+    }
+
+
+def _quantile(samples: _Samples, fraction: float) -> float:
+    """Quantile of the repeated values by linear interpolation, `numpy.percentile`'s default."""
+    ends = np.cumsum(samples.counts)
+    position = fraction * (int(ends[-1]) - 1)
+    lower = int(position)
+    below, above = (
+        float(samples.values[np.searchsorted(ends, min(index, int(ends[-1]) - 1), side="right")])
+        for index in (lower, lower + 1)
+    )
+    return below + (above - below) * (position - lower)
+
+
+def _wrong(where: str, expected: str, got: object) -> PlanError:
+    return PlanError(
+        message(where, expected=expected, got=repr(got), remedy="Measure the data set again with `segwright plan`.")
+    )
+
+
+def _rows(value: Mapping[str, Any], key: str, where: str, *, whole: bool) -> tuple[tuple[float, ...], ...]:
+    place = f"{where}, key '{key}'"
+    rows = value.get(key)
+    if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
+        raise _wrong(place, "a list with three numbers for each case", rows)
+    for row in rows:
+        numbers = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 3
+        if not numbers or not all(_is_number(x) and x > 0 and (not whole or x == int(x)) for x in row):
+            raise _wrong(place, f"three positive {'whole ' if whole else ''}numbers for each case", row)
+    return tuple(tuple(float(number) for number in row) for row in rows)
+
+
+def _intensities(value: Mapping[str, Any], where: str) -> dict[str, dict[str, float]]:
+    key = "foreground_intensity_properties_per_channel"
+    channels = value.get(key, value.get("foreground_intensity_properties_by_modality"))
+    if not isinstance(channels, Mapping) or not channels:
+        raise _wrong(f"{where}, key '{key}'", 'an object such as {"0": {"mean": ...}}', channels)
+    result = {}
+    for channel, properties in channels.items():
+        place = f"{where}, key '{key}.{channel}'"
+        if not isinstance(properties, Mapping):
+            raise _wrong(place, "an object with " + ", ".join(INTENSITY_KEYS), properties)
+        for name in INTENSITY_KEYS:
+            if not _is_number(properties.get(name)):
+                raise _wrong(f"{place}, '{name}'", "a finite number", properties.get(name))
+        result[str(channel)] = {name: float(properties[name]) for name in INTENSITY_KEYS}
+    return result
+
+
+def _relative_size(value: Mapping[str, Any], where: str) -> float:
+    key = "median_relative_size_after_cropping"
+    size = value.get(key)
+    if not _is_number(size) or not 0 < size <= 1:
+        raise _wrong(f"{where}, key '{key}'", "a number above 0 and up to 1", size)
+    return float(size)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
