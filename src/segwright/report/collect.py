@@ -1,0 +1,311 @@
+"""Gathering a report from the folders that the steps of a project leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from segwright.dataset import Case, DatasetDescription, RawDataset, find_cases
+from segwright.errors import DatasetError, SegwrightError, message
+from segwright.evaluation import Summary
+from segwright.io import ImageReaderWriter, choose_reader, reader_named
+from segwright.io.json_file import read_json
+from segwright.planning.plan import Plan
+from segwright.report.cases import CaseFiles, score_section
+from segwright.report.content import (
+    Fact,
+    Headline,
+    Missing,
+    PlanSection,
+    ReportContent,
+    ScoreSection,
+    StepTime,
+    TrainingSection,
+)
+from segwright.report.recorded import training_section
+from segwright.report.words import credit_of, describe_data, describe_plan
+
+Fold = int | Literal["all"]
+_SUMMARY_FILE = "summary.json"
+_TEST_TITLE = "test cases"
+
+
+@dataclass(frozen=True)
+class TestFolders:
+    """Predictions of cases with known references: `predictions` holds their summary.json; `images` the input images."""
+
+    predictions: Path
+    references: Path
+    images: Path | None = None
+    cases_in_words: str = "unseen test cases"
+
+    __test__ = False
+
+
+@dataclass(frozen=True)
+class ReportSources:
+    """The folders of a project; every one may be missing.
+
+    `model` is the folder of a configuration in the results (`Trainer__plans__configuration`), `preprocessed` that of
+    the data set.
+    """
+
+    dataset_name: str
+    raw: Path | None = None
+    preprocessed: Path | None = None
+    model: Path | None = None
+    fold: Fold = 0
+    test: TestFolders | None = None
+
+
+def collect_report(
+    sources: ReportSources,
+    *,
+    created: str = "",
+    steps: Sequence[StepTime] = (),
+    environment: Sequence[tuple[str, str]] = (),
+    plan_words: Sequence[str] = (),
+    credit: str | None = None,
+) -> ReportContent:
+    """Gather what the folders hold; what they lack is said on the page, with the command that makes it.
+
+    Args:
+        sources: the folders.
+        created: date and time of the report in words.
+        steps: the time that each step took.
+        environment: names and values to show beside those of the training's settings.json.
+        plan_words: the planner's explanation, a string a paragraph.
+        credit: source and licence of the data; without it, what dataset.json says.
+    """
+    gaps: dict[str, Missing] = {}
+    description = _description(sources, gaps)
+    plan = _plan(sources, gaps)
+    scores = () if description is None else _scores(sources, description, plan, gaps)
+    training, recorded = _training(sources, description, gaps)
+    if credit is None:
+        credit = "" if description is None else credit_of(description)
+    return ReportContent(
+        title=sources.dataset_name,
+        created=created,
+        headline=_headline(scores[0], sources) if scores else None,
+        scores=scores,
+        data=None if description is None else describe_data(description, _fingerprint(sources, gaps)),
+        plan=None if plan is None else _plan_section(sources, plan, plan_words, gaps),
+        training=training,
+        steps=tuple(steps),
+        environment=(*(Fact(name, value) for name, value in environment), *recorded),
+        credit=credit,
+        missing=gaps,
+    )
+
+
+def _headline(section: ScoreSection, sources: ReportSources) -> Headline:
+    is_test = sources.test is not None and section.title == _TEST_TITLE
+    words = sources.test.cases_in_words if is_test and sources.test is not None else "validation cases"
+    num_cases = len(section.cases)
+    words = words.removesuffix("s") if num_cases == 1 else words
+    return Headline(section.mean_foreground_dice, num_cases, words)
+
+
+def _first_file(*candidates: Path | None) -> Path | None:
+    return next((path for path in candidates if path is not None and path.is_file()), None)
+
+
+def _inside(folder: Path | None, *names: str) -> Path | None:
+    return None if folder is None else folder.joinpath(*names)
+
+
+def _description(sources: ReportSources, gaps: dict[str, Missing]) -> DatasetDescription | None:
+    folders = (sources.raw, sources.preprocessed, sources.model)
+    path = _first_file(*(_inside(folder, "dataset.json") for folder in folders))
+    if path is None:
+        gaps["data"] = Missing("There is no dataset.json.", f"segwright check {sources.dataset_name}")
+        gaps["scores"] = Missing("Without a dataset.json the scores cannot be told by class.", "")
+        return None
+    try:
+        return DatasetDescription.read(path)
+    except SegwrightError as error:
+        gaps["data"] = Missing(str(error), f"segwright check {sources.dataset_name}")
+        gaps["scores"] = Missing("Without a sound dataset.json the scores cannot be told by class.", "")
+        return None
+
+
+def _fingerprint(sources: ReportSources, gaps: dict[str, Missing]) -> Mapping[str, Any] | None:
+    name = "dataset_fingerprint.json"
+    path = _first_file(_inside(sources.preprocessed, name), _inside(sources.model, name))
+    if path is None:
+        gaps["data"] = Missing(
+            "Sizes and spacings have not been measured yet.", f"segwright plan {sources.dataset_name}"
+        )
+        return None
+    try:
+        return _read_fingerprint(path)
+    except SegwrightError as error:
+        gaps["data"] = Missing(str(error), f"segwright plan {sources.dataset_name}")
+        return None
+
+
+def _read_fingerprint(path: Path) -> Mapping[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict) or not {"spacings", "shapes_after_crop"} <= value.keys():
+        raise DatasetError(
+            message(
+                path,
+                expected="the keys 'spacings' and 'shapes_after_crop'",
+                got=type(value).__name__ if not isinstance(value, dict) else ", ".join(value),
+                remedy="Measure the data set again.",
+            )
+        )
+    return value
+
+
+def _plan(sources: ReportSources, gaps: dict[str, Missing]) -> Plan | None:
+    planned = sorted(sources.preprocessed.glob("*Plans.json")) if sources.preprocessed is not None else []
+    wanted = _inside(sources.preprocessed, f"{_model_words(sources)[1]}.json")
+    path = _first_file(_inside(sources.model, "plans.json"), wanted, *planned)
+    if path is None:
+        gaps["plan"] = Missing("No plan has been made yet.", f"segwright plan {sources.dataset_name}")
+        return None
+    try:
+        return Plan.read(path)
+    except SegwrightError as error:
+        gaps["plan"] = Missing(str(error), f"segwright plan {sources.dataset_name}")
+        return None
+
+
+def _model_words(sources: ReportSources) -> tuple[str, str, str]:
+    """Trainer, plans and configuration, as the name of the model's folder tells them."""
+    words = sources.model.name.split("__") if sources.model is not None else []
+    return (words[0], words[1], words[2]) if len(words) == 3 else ("", "nnUNetPlans", "3d_fullres")
+
+
+def _plan_section(
+    sources: ReportSources, plan: Plan, plan_words: Sequence[str], gaps: dict[str, Missing]
+) -> PlanSection | None:
+    wanted = _model_words(sources)[2]
+    name = wanted if wanted in plan.configuration_names else plan.configuration_names[0]
+    try:
+        return describe_plan(plan.configuration(name), plan.plans_name, plan_words)
+    except SegwrightError as error:
+        gaps["plan"] = Missing(str(error), f"segwright plan {sources.dataset_name}")
+        return None
+
+
+def _training(
+    sources: ReportSources, description: DatasetDescription | None, gaps: dict[str, Missing]
+) -> tuple[TrainingSection, tuple[Fact, ...]]:
+    names = () if description is None else [description.labels.name_of(value) for value in description.labels.classes]
+    folder = _fold_folder(sources)
+    section = TrainingSection()
+    environment: tuple[Fact, ...] = ()
+    try:
+        if folder is not None:
+            section, environment = training_section(folder, names)
+    except SegwrightError as error:
+        gaps["budget"] = Missing(str(error), _train_command(sources))
+    if not section.settings and "budget" not in gaps:
+        gaps["budget"] = Missing("No budget is recorded yet (settings.json).", _train_command(sources))
+    if not section.epochs:
+        gaps["curves"] = Missing("No epoch is recorded yet (training_log.jsonl).", _train_command(sources))
+    return section, environment
+
+
+def _fold_folder(sources: ReportSources) -> Path | None:
+    return _inside(sources.model, f"fold_{sources.fold}")
+
+
+def _train_command(sources: ReportSources) -> str:
+    return f"segwright train {sources.dataset_name} {_model_words(sources)[2]} {sources.fold}"
+
+
+@dataclass(frozen=True)
+class _ScoredSet:
+    """A set of cases whose summary may exist; `images` finds their input images when a picture is wanted."""
+
+    title: str
+    cases_in_words: str
+    predictions: Path
+    references: Path | None
+    images: Callable[[], tuple[Case, ...]]
+
+
+def _scores(
+    sources: ReportSources, description: DatasetDescription, plan: Plan | None, gaps: dict[str, Missing]
+) -> tuple[ScoreSection, ...]:
+    """Scores of the test cases and of the validation cases; the first of them have pictures."""
+    sections: list[ScoreSection] = []
+    for scored in (_test_set(sources, description), _validation_set(sources)):
+        if scored is None or not (path := scored.predictions / _SUMMARY_FILE).is_file():
+            continue
+        try:
+            summary = Summary.read(path)
+            files = None if sections else _case_files(scored, description, plan)
+            words = f"{len(summary.metric_per_case)} {scored.cases_in_words}"
+            sections.append(
+                score_section(summary, description.labels, title=scored.title, cases_in_words=words, files=files)
+            )
+        except SegwrightError as error:
+            gaps["scores"] = Missing(str(error), _score_command(sources))
+    if not sections and "scores" not in gaps:
+        gaps["scores"] = Missing("No case has been scored yet.", _score_command(sources))
+    return tuple(sections)
+
+
+def _score_command(sources: ReportSources) -> str:
+    if sources.test is not None:
+        return f"segwright evaluate {sources.test.predictions} {sources.test.references}"
+    return _train_command(sources)
+
+
+def _test_set(sources: ReportSources, description: DatasetDescription) -> _ScoredSet | None:
+    test = sources.test
+    if test is None:
+        return None
+    folder = test.images
+
+    def images() -> tuple[Case, ...]:
+        return () if folder is None else find_cases(folder, description.file_ending, len(description.channel_names))
+
+    words = f"{test.cases_in_words}, kept away from planning and training."
+    return _ScoredSet(_TEST_TITLE, words, test.predictions, test.references, images)
+
+
+def _validation_set(sources: ReportSources) -> _ScoredSet | None:
+    folder, raw = _fold_folder(sources), sources.raw
+    if folder is None:
+        return None
+    kept = _inside(sources.preprocessed, "gt_segmentations")
+    references = kept if kept is not None and kept.is_dir() else _inside(raw, "labelsTr")
+    return _ScoredSet(
+        title=f"validation cases of fold {sources.fold}",
+        cases_in_words=f"cases that the training of fold {sources.fold} held out.",
+        predictions=folder / "validation",
+        references=references,
+        images=lambda: () if raw is None else RawDataset.open(raw).cases,
+    )
+
+
+def _case_files(scored: _ScoredSet, description: DatasetDescription, plan: Plan | None) -> CaseFiles | None:
+    """Where to find what the pictures show; None where images or references are not at hand."""
+    try:
+        images = {case.case_id: case for case in scored.images()}
+    except SegwrightError:
+        images = {}
+    if scored.references is None or not images:
+        return None
+    return CaseFiles(
+        images=images,
+        predictions=scored.predictions,
+        references=scored.references,
+        file_ending=description.file_ending,
+        reader=_reader(description, plan),
+        channel_names=description.channel_names,
+    )
+
+
+def _reader(description: DatasetDescription, plan: Plan | None) -> ImageReaderWriter:
+    if plan is not None:
+        return reader_named(plan.image_reader_writer)
+    return choose_reader(description.file_ending, wanted_name=description.reader_name)
