@@ -129,6 +129,7 @@ def _check_divisible(fields: Fields, patch_size: tuple[int, ...], architecture: 
     total = architecture.total_stride
     wrong = [axis for axis, (size, stride) in enumerate(zip(patch_size, total, strict=True)) if size % stride]
     if not wrong:
+        _check_deepest_map(fields, patch_size, architecture)
         return
     nearest = [_nearest_multiples(size, stride) for size, stride in zip(patch_size, total, strict=True)]
     choices = "; ".join(
@@ -140,6 +141,18 @@ def _check_divisible(fields: Fields, patch_size: tuple[int, ...], architecture: 
         got=str(list(patch_size)),
         remedy=f"The nearest that work are, {choices}.",
     )
+
+
+def _check_deepest_map(fields: Fields, patch_size: tuple[int, ...], architecture: Architecture) -> None:
+    normalised_per_image = "InstanceNorm" in (architecture.norm_op or "")
+    if architecture.kind != "other" and normalised_per_image and patch_size == architecture.total_stride:
+        doubled = [2 * patch_size[0], *patch_size[1:]]
+        raise fields.error(
+            "patch_size",
+            expected="a patch that leaves more than one voxel in the deepest feature map, or it cannot be normalised",
+            got=f"{list(patch_size)}, which the strides reduce to a single voxel",
+            remedy=f"Make an axis longer, such as {doubled}.",
+        )
 
 
 def _nearest_multiples(size: int, stride: int) -> tuple[int, ...]:
