@@ -1,53 +1,59 @@
-"""Where the voxels of each class are, for patches that must hold foreground (nnU-Net v2.8, `class_locations`)."""
+"""Where each class lies in a preprocessed label map, for samplers that want foreground (nnU-Net v2.8, same voxels)."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segwright.cropping import OUTSIDE
 from segwright.labels import LabelOrRegion, Labels
 
-SEED = 1234
-MIN_SAMPLES = 10_000
-MIN_SHARE = 0.01
+_SEED = 1234
+_MIN_SAMPLES = 10_000
+_MIN_SHARE = 0.01
 
-ClassLocations = dict[LabelOrRegion, Any]
-"""For each class an (n, 4) array of voxels (0, z, y, x), or an empty list where the class is absent."""
-
-
-def classes_to_locate(labels: Labels) -> tuple[LabelOrRegion, ...]:
-    """The scored classes, and with an ignore label all annotated voxels, as the tuple (-1, 0, 1, ...)."""
-    annotated = () if labels.ignore_label is None else ((-1, *labels.all_labels),)
-    return (*labels.classes, *annotated)
+ClassLocations = dict[LabelOrRegion, "NDArray[np.int32] | list[int]"]
+"""Maps a label, or a region as a tuple, to voxels (n, 4) with a leading 0; to an empty list where it is absent."""
 
 
-def sample_class_locations(seg: NDArray[np.integer[Any]], classes: Sequence[LabelOrRegion]) -> ClassLocations:
-    """Draw voxels of each class from a label map (1, z, y, x): 10,000, or 1 % if that is more, or all there are.
+def annotated_key(labels: Labels) -> tuple[int, ...]:
+    """Key of the entry with voxels of any label but the ignore label; there is one only with an ignore label."""
+    return (OUTSIDE, *labels.all_labels)
 
-    The same voxels in the same order as nnU-Net 2.8.1 draws.
-    """
-    rng = np.random.RandomState(SEED)
-    wanted = sorted({value for entry in classes for value in _values(entry)})
-    positions = np.flatnonzero(np.isin(seg, wanted))
-    found = seg.ravel()[positions]
+
+def sample_class_locations(label_map: NDArray[np.integer], labels: Labels) -> ClassLocations:
+    """Draw at most 10,000 voxels of each class in `label_map` (1, z, y, x), or 1 % of them if that is more."""
+    wanted: list[LabelOrRegion] = list(labels.classes)
+    if labels.ignore_label is not None:
+        wanted.append(annotated_key(labels))
+    flat = np.ascontiguousarray(label_map).reshape(-1)
+    blocks = _voxels_by_label(flat, sorted({value for key in wanted for value in _values(key)}))
+    random = np.random.RandomState(_SEED)
+    return {key: _draw([blocks[value] for value in _values(key)], label_map.shape, random) for key in wanted}
+
+
+def _values(key: LabelOrRegion) -> tuple[int, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _voxels_by_label(flat: NDArray[np.integer], values: list[int]) -> dict[int, NDArray[np.int64]]:
+    """Flat indices of each label in ascending order."""
+    chosen = np.flatnonzero(np.isin(flat, values))
+    found = flat[chosen]
     order = np.argsort(found, kind="stable")
-    positions, found = positions[order], found[order]
-    locations: ClassLocations = {}
-    for entry in classes:
-        ranges = [np.searchsorted(found, [value, value + 1]) for value in _values(entry)]
-        members = np.concatenate([positions[start:end] for start, end in ranges])
-        if len(members) == 0:
-            locations[entry] = []
-            continue
-        number = max(min(MIN_SAMPLES, len(members)), math.ceil(len(members) * MIN_SHARE))
-        drawn = members[rng.choice(len(members), number, replace=False)]
-        locations[entry] = np.stack(np.unravel_index(drawn, seg.shape), axis=1).astype(np.int32)
-    return locations
+    ordered = found[order]
+    return {
+        value: chosen[order[np.searchsorted(ordered, value) : np.searchsorted(ordered, value, side="right")]]
+        for value in values
+    }
 
 
-def _values(entry: LabelOrRegion) -> tuple[int, ...]:
-    return entry if isinstance(entry, tuple) else (entry,)
+def _draw(
+    blocks: list[NDArray[np.int64]], shape: tuple[int, ...], random: np.random.RandomState
+) -> NDArray[np.int32] | list[int]:
+    voxels = np.concatenate(blocks)
+    if voxels.size == 0:
+        return []
+    count = max(min(_MIN_SAMPLES, voxels.size), int(np.ceil(voxels.size * _MIN_SHARE)))
+    drawn = voxels[random.choice(voxels.size, count, replace=False)]
+    return np.stack(np.unravel_index(drawn, shape), axis=1).astype(np.int32)

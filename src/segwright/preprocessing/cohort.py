@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from segwright.dataset import Case, RawDataset
-from segwright.errors import DatasetError, GeometryError, message
-from segwright.io.atomic import write_json_atomic
+from segwright.dataset.cases import Case, read_case_image
+from segwright.dataset.description import FILE_NAME as DESCRIPTION_NAME
+from segwright.dataset.raw import RawDataset
+from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
+from segwright.errors import DatasetError, LockedError, PlanError, message
+from segwright.io import reader_named
+from segwright.io.atomic import atomic_path, write_json_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
-from segwright.planning.configuration import Configuration
+from segwright.planning.configuration import Configuration, Resampling
 from segwright.planning.plan import Plan
 from segwright.preprocessing.pipeline import preprocess_case
 from segwright.preprocessing.store import PreprocessedStore
 
-RECORD_FILE = "segwright_preprocessing.json"
-BYTES_PER_VOXEL = 40
-WORKER_BASE_BYTES = 400 * 2**20
+REFERENCES_NAME = "gt_segmentations"
+# in a folder of its own: nnU-Net takes the ending of every file among the cases for that of the arrays
+RECORD_NAME = Path("segwright") / "preprocessing.json"
+_RECORD_FORMAT = 1
+_WORKER_BYTES = 300 << 20
+_BYTES_PER_VOXEL = 30
+_BYTES_PER_VOXEL_AND_CHANNEL = 12
+_LARGEST_TO_MEDIAN = 2
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """Case ids by what became of them; a case is skipped if all its configurations were done before."""
+    """Case ids by what became of them. A case is skipped if it was done before for all configurations."""
 
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     failures: tuple[CaseFailure, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    case: Case
+    configurations: tuple[Configuration, ...]
+    reference: Path | None
 
 
 def preprocess_dataset(
@@ -46,149 +64,229 @@ def preprocess_dataset(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PreprocessResult:
-    """Preprocess all cases of a data set for some configurations of a plan.
+    """Preprocess all cases for some configurations of a plan into `preprocessed/DatasetXXX_Name`.
 
-    Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json where
-    the raw data set has one, into `preprocessed_folder` (`preprocessed/DatasetXXX_Name`). A case that is there, newer
-    than its files and made with the same settings, is skipped; one that fails is reported and does not stop the others.
-
-    Args:
-        workers: processes; by default as many as cores and memory allow.
-        overwrite: preprocess everything anew.
+    Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json if
+    the raw data set has one. A case is skipped if it is complete, newer than its image and label map, and made with
+    the same settings; with other settings, or `overwrite`, the whole folder is made anew. nnU-Net's own folders,
+    which say nothing of settings, are completed and otherwise taken as they are. A case that fails is reported in
+    the result and stops no other. By default there are as many workers as cores and memory allow.
 
     Raises:
         PlanError, DatasetError: before any case is touched.
+        LockedError: another process preprocesses into the same folder.
     """
-    configurations = _one_a_folder([plan.configuration(name) for name in configuration_names])
+    configurations = _one_a_folder(plan, configuration_names, dataset)
     preprocessed_folder.mkdir(parents=True, exist_ok=True)
-    dataset.description.write(preprocessed_folder / "dataset.json")
-    _copy_splits(dataset.folder / "splits_final.json", preprocessed_folder / "splits_final.json")
-    for configuration in configurations:
-        _prepare_folder(preprocessed_folder, plan, configuration, dataset, overwrite=overwrite)
-    references = preprocessed_folder / "gt_segmentations"
-    references.mkdir(exist_ok=True)
-    todo = [case for case in dataset.cases if _is_missing(case, dataset, configurations, preprocessed_folder)]
-    done, failures = [], []
-    work = partial(_preprocess, dataset=dataset, plan=plan, configurations=configurations, folder=preprocessed_folder)
-    results = run_cases(
-        work,
-        todo,
-        workers=workers or workers_for(len(todo), _bytes_per_worker(plan, configurations)),
-        case_id=lambda case: case.case_id,
-        what="Preprocessing " + ", ".join(configuration_names),
+    with _locked(preprocessed_folder):
+        dataset.description.write(preprocessed_folder / DESCRIPTION_NAME)
+        _copy_splits(dataset.folder / SPLITS_NAME, preprocessed_folder / SPLITS_NAME)
+        for configuration in configurations:
+            _prepare_folder(
+                preprocessed_folder / configuration.data_identifier, _record(plan, configuration, dataset), overwrite
+            )
+        tasks = [_task(case, configurations, dataset, preprocessed_folder) for case in dataset.cases]
+        return _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
+
+
+def _run(
+    tasks: Sequence[_Task],
+    dataset: RawDataset,
+    plan: Plan,
+    configurations: Sequence[Configuration],
+    folder: Path,
+    workers: int | None,
+    progress: Progress | None,
+) -> PreprocessResult:
+    wanted = [task for task in tasks if task.configurations or task.reference]
+    done: list[str] = []
+    failures: list[CaseFailure] = []
+    for task, result in run_cases(
+        partial(_preprocess, dataset=dataset, plan=plan, folder=folder),
+        wanted,
+        workers=workers_for(len(wanted), _bytes_per_worker(plan, configurations)) if workers is None else workers,
+        case_id=_case_id,
+        what="preprocessing " + ", ".join(configuration.name for configuration in configurations),
         progress=progress,
-    )
-    for case, result in results:
+    ):
         if isinstance(result, CaseFailure):
             failures.append(result)
         else:
-            done.append(case.case_id)
+            done.append(task.case.case_id)
     return PreprocessResult(
         done=tuple(sorted(done)),
-        skipped=tuple(sorted({case.case_id for case in dataset.cases} - {case.case_id for case in todo})),
+        skipped=tuple(task.case.case_id for task in tasks if task not in wanted),
         failures=tuple(sorted(failures, key=lambda failure: failure.case_id)),
     )
 
 
-def _one_a_folder(configurations: Sequence[Configuration]) -> tuple[Configuration, ...]:
-    return tuple({configuration.data_identifier: configuration for configuration in configurations}.values())
+def _case_id(task: _Task) -> str:
+    return task.case.case_id
 
 
-def _preprocess(
-    case: Case, *, dataset: RawDataset, plan: Plan, configurations: Sequence[Configuration], folder: Path
-) -> None:
-    from segwright.io import reader_named
-
-    reader = reader_named(plan.image_reader_writer)
-    image = dataset.read_image(case, reader)
+def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -> None:
+    case = task.case
     assert case.label_path is not None
-    label_map = reader.read_labels(case.label_path)
-    if label_map.array.shape[1:] != image.array.shape[1:]:
-        raise GeometryError(
-            message(
-                f"case '{case.case_id}', {case.label_path.name}",
-                expected=f"the image's shape {image.array.shape[1:]}",
-                got=label_map.array.shape[1:],
-                remedy="Resample the label map to the image; `segwright check` lists every such case.",
-            )
-        )
-    shutil.copyfile(case.label_path, folder / "gt_segmentations" / f"{case.case_id}{dataset.description.file_ending}")
-    for configuration in configurations:
-        store = PreprocessedStore(folder / configuration.data_identifier)
-        result = preprocess_case(
+    if task.configurations:
+        reader = reader_named(plan.image_reader_writer)
+        image = read_case_image(reader, case, len(dataset.description.channel_names))
+        label_map = reader.read_labels(case.label_path)
+    for configuration in task.configurations:
+        preprocessed = preprocess_case(
             image,
             label_map,
             plan=plan,
             configuration=configuration,
             labels=dataset.description.labels,
-            where=f"case '{case.case_id}', {case.image_paths[0].name}",
+            where=f"case {case.case_id}, {case.image_paths[0].name}",
         )
-        store.write(case.case_id, result.data, result.seg, result.properties, patch_size=configuration.patch_size)
+        store = PreprocessedStore(folder / configuration.data_identifier)
+        store.write(case.case_id, preprocessed, configuration.patch_size)
+    if task.reference is not None:
+        with atomic_path(task.reference) as temporary:
+            shutil.copyfile(case.label_path, temporary)
 
 
-def _is_missing(case: Case, dataset: RawDataset, configurations: Sequence[Configuration], folder: Path) -> bool:
+def _task(case: Case, configurations: Sequence[Configuration], dataset: RawDataset, folder: Path) -> _Task:
+    """What is left to do for a case."""
     assert case.label_path is not None
-    reference = folder / "gt_segmentations" / f"{case.case_id}{dataset.description.file_ending}"
     changed = max(path.stat().st_mtime for path in (*case.image_paths, case.label_path))
-    for configuration in configurations:
-        data_folder = folder / configuration.data_identifier
-        written = data_folder / f"{case.case_id}.pkl"
-        if not PreprocessedStore(data_folder).is_complete(case.case_id) or written.stat().st_mtime < changed:
-            return True
-    return not reference.is_file()
+    reference = folder / REFERENCES_NAME / f"{case.case_id}{dataset.description.file_ending}"
+    copied = reference.is_file() and reference.stat().st_mtime >= case.label_path.stat().st_mtime
+    return _Task(
+        case=case,
+        configurations=tuple(
+            configuration
+            for configuration in configurations
+            if not _is_done(case.case_id, folder / configuration.data_identifier, changed)
+        ),
+        reference=None if copied else reference,
+    )
 
 
-def _record(plan: Plan, configuration: Configuration, dataset: RawDataset) -> dict[str, Any]:
-    """Everything that decides the arrays, so that a changed plan is not served old ones."""
-    raw = configuration.raw
-    keys = [key for key in raw if key.startswith(("resampling_", "normalization", "use_mask"))]
-    intensities = plan.foreground_intensity_properties_per_channel
-    value = {
-        "image_reader_writer": plan.image_reader_writer,
-        "transpose_forward": plan.transpose_forward,
-        "spacing": configuration.spacing_mm,
-        **{key: raw[key] for key in sorted(keys)},
-        "foreground_intensity_properties_per_channel": intensities,
-        "labels": dataset.description.raw["labels"],
+def _is_done(case_id: str, folder: Path, changed: float) -> bool:
+    if not PreprocessedStore(folder).is_complete(case_id):
+        return False
+    is_own = (folder / RECORD_NAME).is_file()
+    return not is_own or (folder / f"{case_id}.pkl").stat().st_mtime >= changed
+
+
+def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tuple[Configuration, ...]:
+    """Configurations that differ in training only share a folder, which is made once."""
+    chosen: dict[str, Configuration] = {}
+    for name in names:
+        configuration = plan.configuration(name)
+        first = chosen.setdefault(configuration.data_identifier, configuration)
+        if _record(plan, first, dataset) != _record(plan, configuration, dataset):
+            raise PlanError(
+                message(
+                    f"plans, configurations '{first.name}' and '{name}', key 'data_identifier'",
+                    expected="two names, because their arrays differ",
+                    got=f"{configuration.data_identifier!r} in both",
+                    remedy=f"Give '{name}' a data_identifier of its own.",
+                )
+            )
+    return tuple(chosen.values())
+
+
+def _record(plan: Plan, configuration: Configuration, dataset: RawDataset) -> Record:
+    """Everything that decides the arrays, as JSON gives it back."""
+    intensities = {
+        channel: plan.foreground_intensity_properties_per_channel.get(str(channel))
+        for channel, scheme in enumerate(configuration.normalization_schemes)
+        if scheme == "CTNormalization"
     }
-    record: dict[str, Any] = json.loads(json.dumps(value, default=dict))
+    record: Record = json.loads(
+        json.dumps(
+            {
+                "format": _RECORD_FORMAT,
+                "preprocessor_name": configuration.preprocessor_name,
+                "image_reader_writer": plan.image_reader_writer,
+                "transpose_forward": plan.transpose_forward,
+                "spacing": configuration.spacing_mm,
+                "normalization_schemes": configuration.normalization_schemes,
+                "use_mask_for_norm": configuration.use_mask_for_norm,
+                "foreground_intensities_for_ct": intensities,
+                "resampling_data": _resampling(configuration.resampling_data),
+                "resampling_seg": _resampling(configuration.resampling_seg),
+                "labels": dataset.description.raw.get("labels"),
+            },
+            default=dict,
+        )
+    )
     return record
 
 
-def _prepare_folder(
-    preprocessed_folder: Path, plan: Plan, configuration: Configuration, dataset: RawDataset, *, overwrite: bool
-) -> None:
-    folder = preprocessed_folder / configuration.data_identifier
-    record_file = folder / RECORD_FILE
-    record = _record(plan, configuration, dataset)
-    store = PreprocessedStore(folder)
-    # A folder without a record is nnU-Net's own, and is taken as it is.
-    stale = overwrite or (record_file.is_file() and read_json(record_file) != record)
-    if stale and folder.is_dir():
-        for case_id in store.case_ids():
-            store.remove(case_id)
-    if stale or not folder.is_dir() or not store.case_ids():
-        folder.mkdir(exist_ok=True)
-        write_json_atomic(record_file, record)
+def _resampling(resampling: Resampling) -> Record:
+    return {
+        "function": resampling.function,
+        "order": resampling.order,
+        "order_z": resampling.order_z,
+        "force_separate_z": resampling.force_separate_z,
+        **resampling.kwargs,
+    }
+
+
+def _prepare_folder(folder: Path, record: Record, overwrite: bool) -> None:
+    """Remove what was made with other settings, and note the settings of a folder that is begun."""
+    discarded = folder.with_name(f".{folder.name}.discarded")
+    shutil.rmtree(discarded, ignore_errors=True)
+    path = folder / RECORD_NAME
+    if folder.is_dir() and (overwrite or (path.is_file() and read_json(path, error=PlanError) != record)):
+        # renamed at one stroke: a half-deleted folder without its record would pass for nnU-Net's
+        folder.rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
+    if not path.is_file() and not PreprocessedStore(folder).case_ids():
+        write_json_atomic(path, record)
 
 
 def _copy_splits(raw: Path, preprocessed: Path) -> None:
     if not raw.is_file():
         return
-    if preprocessed.is_file() and read_json(raw) != read_json(preprocessed):
+    splits = read_json(raw)
+    if preprocessed.is_file() and read_json(preprocessed) != splits:
         raise DatasetError(
             message(
                 raw,
-                expected=f"the same splits as in {preprocessed}",
+                expected=f"the splits of {preprocessed}",
                 got="others",
-                remedy="Delete the one of the two files that is not meant.",
+                remedy="Delete the file that is not meant.",
             )
         )
-    shutil.copyfile(raw, preprocessed)
+    if not preprocessed.is_file():
+        write_json_atomic(preprocessed, splits)
 
 
 def _bytes_per_worker(plan: Plan, configurations: Sequence[Configuration]) -> int:
-    channels = len(configurations[0].normalization_schemes)
-    original = float(np.prod(plan.original_median_shape))
-    largest = max(float(np.prod(configuration.median_image_size_in_voxels)) for configuration in configurations)
-    return WORKER_BASE_BYTES + int(BYTES_PER_VOXEL * channels * max(original, largest))
+    """Memory for a case twice as large as the median one, of which most data sets have a few."""
+    resampled = [
+        math.prod(configuration.median_image_size_in_voxels)
+        * (plan.original_median_shape[0] if configuration.is_2d else 1)
+        for configuration in configurations
+    ]
+    voxels = _LARGEST_TO_MEDIAN * max(math.prod(plan.original_median_shape), *resampled)
+    channels = max(len(configuration.normalization_schemes) for configuration in configurations)
+    return _WORKER_BYTES + int(voxels * (_BYTES_PER_VOXEL + _BYTES_PER_VOXEL_AND_CHANNEL * channels))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    path = folder / ".preprocessing.lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise LockedError(
+            message(
+                folder,
+                expected="to preprocess into it alone",
+                got="another process that does so",
+                remedy="Wait until it has ended.",
+            )
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

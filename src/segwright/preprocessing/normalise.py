@@ -1,4 +1,4 @@
-"""Intensity normalisation, the schemes of nnU-Net v2 by its class names; each works in place on one channel."""
+"""Intensity normalisation, one function for each of nnU-Net v2's schemes."""
 
 from __future__ import annotations
 
@@ -9,90 +9,103 @@ from numpy.typing import NDArray
 
 from segwright.errors import ImageError, PlanError, message
 
-Channel = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-SMALLEST_DEVIATION = 1e-8
+_SMALLEST_SCALE = 1e-8
+
+Normalisation = Callable[[NDArray[np.float32], "NDArray[np.bool_] | None", "Mapping[str, float] | None"], None]
+"""Works in place on one channel (z, y, x), given the mask to normalise within, or None for everything, and the
+intensity properties of the channel in the plan."""
 
 
-def normalise_channel(
-    scheme: str, channel: Channel, *, mask: Mask | None, intensities: Mapping[str, float] | None
+def normalise(
+    channel: NDArray[np.float32],
+    scheme: str,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    intensities: Mapping[str, float] | None = None,
 ) -> None:
-    """Normalise a channel (z, y, x) in place.
-
-    Args:
-        scheme: nnU-Net's class name.
-        channel: float32.
-        mask: voxels inside the nonzero region, where the plan says to normalise within it; else None.
-        intensities: the data set's foreground intensities of this channel, which CT needs.
+    """Normalise one channel (z, y, x) in place by nnU-Net's class name `scheme`.
 
     Raises:
-        PlanError: unknown scheme, or no intensities for CT.
-        ImageError: values that the scheme cannot take.
+        PlanError: the scheme is unknown, or the plan lacks the intensities that it needs.
+        ImageError: the image does not suit the scheme.
     """
-    if scheme not in SCHEMES:
+    function = NORMALISATIONS.get(scheme)
+    if function is None:
         raise PlanError(
             message(
                 "plans, key 'normalization_schemes'",
-                expected=f"one of {', '.join(SCHEMES)}",
+                expected="one of " + ", ".join(NORMALISATIONS),
                 got=repr(scheme),
-                remedy="Name one of these in the plans file.",
+                remedy="Name one of these for each channel.",
             )
         )
-    SCHEMES[scheme](channel, mask, intensities)
+    function(channel, mask, intensities)
 
 
-def _z_score(channel: Channel, mask: Mask | None, _: Mapping[str, float] | None) -> None:
+def _zscore(
+    channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None
+) -> None:
+    values = channel if mask is None else channel[mask]
+    if values.size == 0:
+        return
+    mean = values.mean(dtype=np.float64)
+    scale = max(float(values.std(dtype=np.float64)), _SMALLEST_SCALE)
+    normalised = ((values - np.float32(mean)) / np.float32(scale)).astype(np.float32, copy=False)
     if mask is None:
-        mean, deviation = channel.mean(), channel.std()
-        channel -= mean
-        channel /= max(deviation, SMALLEST_DEVIATION)
-    elif mask.any():
-        values = channel[mask]
-        channel[mask] = (values - values.mean()) / max(values.std(), SMALLEST_DEVIATION)
+        channel[...] = normalised
+    else:
+        channel[mask] = normalised
 
 
-def _ct(channel: Channel, _: Mask | None, intensities: Mapping[str, float] | None) -> None:
-    if intensities is None:
+def _ct(channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None) -> None:
+    needed = ("mean", "std", "percentile_00_5", "percentile_99_5")
+    if intensities is None or any(key not in intensities for key in needed):
         raise PlanError(
             message(
                 "plans, key 'foreground_intensity_properties_per_channel'",
-                expected="the data set's foreground intensities of a CT channel",
-                got="none",
-                remedy="Plan the data set again, so that they are copied from its fingerprint.",
+                expected=f"{', '.join(needed)} for a channel with CTNormalization",
+                got="nothing" if intensities is None else ", ".join(intensities),
+                remedy="Plan the data set again.",
             )
         )
     np.clip(channel, intensities["percentile_00_5"], intensities["percentile_99_5"], out=channel)
-    channel -= intensities["mean"]
-    channel /= max(intensities["std"], SMALLEST_DEVIATION)
+    channel -= np.float32(intensities["mean"])
+    channel /= np.float32(max(intensities["std"], _SMALLEST_SCALE))
 
 
-def _rescale_to_01(channel: Channel, _: Mask | None, __: Mapping[str, float] | None) -> None:
+def _rescale_to_01(
+    channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None
+) -> None:
     channel -= channel.min()
-    channel /= max(channel.max(), SMALLEST_DEVIATION)
+    channel /= max(float(channel.max()), _SMALLEST_SCALE)
 
 
-def _rgb_to_01(channel: Channel, _: Mask | None, __: Mapping[str, float] | None) -> None:
+def _rgb_to_01(
+    channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None
+) -> None:
     low, high = float(channel.min()), float(channel.max())
     if low < 0 or high > 255:
         raise ImageError(
             message(
-                "normalisation RGBTo01Normalization",
-                expected="intensities from 0 to 255",
-                got=f"{low:g} to {high:g}",
-                remedy="Name the channel otherwise in dataset.json if it is no 8-bit colour, and plan again.",
+                "image with RGBTo01Normalization",
+                expected="colour values between 0 and 255",
+                got=f"values between {low:g} and {high:g}",
+                remedy="If this is no colour image, name its channels otherwise than 'rgb_to_0_1' and plan again.",
             )
         )
-    channel /= 255.0
+    channel /= np.float32(255)
 
 
-def _none(_: Channel, __: Mask | None, ___: Mapping[str, float] | None) -> None:
-    return
+def _none(
+    channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None
+) -> None:
+    """Leave the intensities as they are."""
 
 
-SCHEMES: dict[str, Callable[[Channel, Mask | None, Mapping[str, float] | None], None]] = {
-    "ZScoreNormalization": _z_score,
+NORMALISATIONS: Mapping[str, Normalisation] = {
+    "ZScoreNormalization": _zscore,
     "CTNormalization": _ct,
+    "NoNormalization": _none,
     "RescaleTo01Normalization": _rescale_to_01,
     "RGBTo01Normalization": _rgb_to_01,
-    "NoNormalization": _none,
 }

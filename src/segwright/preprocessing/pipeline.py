@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,27 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.cropping import crop_to_nonzero
-from segwright.errors import ImageError, message
+from segwright.errors import DatasetError, GeometryError, ImageError, PlanError, message
 from segwright.geometry import shape_at_spacing
 from segwright.io import Image
 from segwright.labels import Labels
 from segwright.planning.configuration import Configuration
 from segwright.planning.plan import Plan
-from segwright.preprocessing.class_locations import classes_to_locate, sample_class_locations
+from segwright.preprocessing.class_locations import sample_class_locations
 from segwright.preprocessing.label_resampling import resample_labels
-from segwright.preprocessing.normalise import normalise_channel
+from segwright.preprocessing.normalise import normalise
 from segwright.preprocessing.resampling import resample_image
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PreprocessedCase:
-    """`data` (c, z, y, x) float32 and `seg` (1, z, y, x) int8 or int16, -1 outside the body; axes as transposed.
+    """`data` (c, z, y, x) float32 and `seg` (1, z, y, x) int8, int16 above 127, on the grid that a network works on.
 
-    `properties` has nnU-Net's keys, which undo the way from the image to `data`.
+    In `seg`, -1 marks voxels outside the nonzero region. `properties` has nnU-Net's keys, which lead back to the
+    image's own grid.
     """
 
     data: NDArray[np.float32]
-    seg: NDArray[np.integer[Any]]
+    seg: NDArray[np.int8] | NDArray[np.int16]
     properties: dict[str, Any]
 
 
@@ -42,65 +44,141 @@ def preprocess_case(
     labels: Labels,
     where: str = "image",
 ) -> PreprocessedCase:
-    """Turn an image, and its label map where there is one, into what the network sees.
+    """Bring an image and its label map onto the configuration's grid. The inputs are left as they are.
+
+    Without a label map `seg` says only where the image is nonzero, and there are no class locations. An image
+    without any nonzero voxel is not cropped. `where` names the case in errors.
 
     Raises:
-        ImageError: the image holds values that are no numbers; `where` names it.
-        GeometryError: image and label map differ in shape (found before, when they are read together).
+        ImageError: voxels that are not finite, or values that do not suit the normalisation or are no labels.
+        DatasetError: labels that are not declared.
+        GeometryError: the label map has another shape than the image.
+        PlanError: the plan is for another number of channels, or names what is unknown.
     """
-    _refuse_non_finite(image.array, where)
-    axes = (0, *(axis + 1 for axis in plan.transpose_forward))
-    # a copy: normalisation works in place, and one image may be preprocessed for several configurations
-    data = np.array(image.array.transpose(axes), dtype=np.float32, order="C")
-    seg = None if label_map is None else label_map.array.transpose(axes)
-    spacing = tuple(float(image.geometry.spacing_mm[axis]) for axis in plan.transpose_forward)
-    properties = dict(image.properties)
-    properties["shape_before_cropping"] = tuple(int(size) for size in data.shape[1:])
-    data, seg_cropped, box = crop_to_nonzero(data, seg)
+    _check_image(image, configuration, where)
+    forward = plan.transpose_forward
+    spacing = tuple(float(image.properties["spacing"][axis]) for axis in forward)
+    axes = (0, *(axis + 1 for axis in forward))
+    source = image.array.transpose(axes)
+    label_values = None if label_map is None else _label_values(label_map, image, labels, where).transpose(axes)
+
+    cropped, seg, box = crop_to_nonzero(source, label_values)
+    properties = {key: _plain(value) for key, value in image.properties.items()}
+    properties["shape_before_cropping"] = source.shape[1:]
     properties["bbox_used_for_cropping"] = box
-    properties["shape_after_cropping_and_before_resampling"] = tuple(int(size) for size in data.shape[1:])
+    properties["shape_after_cropping_and_before_resampling"] = cropped.shape[1:]
+
     target = configuration.spacing_mm if len(configuration.spacing_mm) == 3 else (spacing[0], *configuration.spacing_mm)
-    new_shape = shape_at_spacing(data.shape[1:], spacing, target)
-    _normalise(data, seg_cropped, plan, configuration)
-    data = resample_image(
-        data,
-        new_shape,
-        current_spacing_mm=spacing,
-        new_spacing_mm=target,
-        resampling=configuration.resampling_data,
-    )
-    seg_resampled = resample_labels(
-        seg_cropped,
-        new_shape,
-        current_spacing_mm=spacing,
-        new_spacing_mm=target,
-        resampling=configuration.resampling_seg,
+    # a thin image at a coarse target spacing rounds to no voxel at all
+    shape = tuple(max(1, size) for size in shape_at_spacing(cropped.shape[1:], spacing, target))
+    data = _normalise_and_resample(cropped, seg, shape, spacing, target, plan, configuration)
+    seg = resample_labels(
+        seg, shape, current_spacing_mm=spacing, new_spacing_mm=target, resampling=configuration.resampling_seg
     )
     if label_map is not None:
-        properties["class_locations"] = sample_class_locations(seg_resampled, classes_to_locate(labels))
-    dtype = np.int16 if seg_resampled.max(initial=0) > 127 else np.int8
-    return PreprocessedCase(np.ascontiguousarray(data), seg_resampled.astype(dtype), properties)
+        properties["class_locations"] = sample_class_locations(seg, labels)
+    return PreprocessedCase(data, seg.astype(np.int16 if seg.max() > 127 else np.int8, copy=False), properties)
 
 
-def _refuse_non_finite(array: NDArray[np.float32], where: str) -> None:
-    bad = array.size - int(np.isfinite(array).sum())
-    if bad:
+def _normalise_and_resample(
+    image: NDArray[np.float32],
+    seg: NDArray[np.int16],
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    target: tuple[float, ...],
+    plan: Plan,
+    configuration: Configuration,
+) -> NDArray[np.float32]:
+    """Normalise before resampling, because a resampled mask would no longer fit the image; a channel at a time."""
+    inside = seg[0] >= 0
+    channels = []
+    for number, channel in enumerate(image):
+        normalised = np.array(channel, dtype=np.float32, order="C")
+        normalise(
+            normalised,
+            configuration.normalization_schemes[number],
+            mask=inside if configuration.use_mask_for_norm[number] else None,
+            intensities=plan.foreground_intensity_properties_per_channel.get(str(number)),
+        )
+        channels.append(
+            resample_image(
+                normalised[np.newaxis],
+                shape,
+                current_spacing_mm=spacing,
+                new_spacing_mm=target,
+                resampling=configuration.resampling_data,
+            )
+        )
+    return channels[0] if len(channels) == 1 else np.concatenate(channels)
+
+
+def _check_image(image: Image, configuration: Configuration, where: str) -> None:
+    wanted = len(configuration.normalization_schemes)
+    if image.array.shape[0] != wanted:
+        raise PlanError(
+            message(
+                where,
+                expected=f"{wanted} channels, as configuration '{configuration.name}' was planned for",
+                got=str(image.array.shape[0]),
+                remedy="Give the image's channels in the order of dataset.json, or plan again.",
+            )
+        )
+    # a sum is finite only if all its terms are; the terms are asked only where it is not
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = bool(np.isfinite(image.array.sum(dtype=np.float64)))
+    if not finite:
+        bad = int(image.array.size - np.isfinite(image.array).sum())
         raise ImageError(
             message(
                 where,
                 expected="finite intensities",
-                got=f"{bad} voxels that are NaN or infinite",
-                remedy="Replace them in the image, for example by 0.",
+                got=f"{bad} of {image.array.size} voxels NaN or infinite",
+                remedy="Repair or remove the case.",
             )
         )
 
 
-def _normalise(data: NDArray[np.float32], seg: NDArray[np.int16], plan: Plan, configuration: Configuration) -> None:
-    inside = seg[0] >= 0 if any(configuration.use_mask_for_norm) else None
-    for number, channel in enumerate(data):
-        normalise_channel(
-            configuration.normalization_schemes[number],
-            channel,
-            mask=inside if configuration.use_mask_for_norm[number] else None,
-            intensities=plan.foreground_intensity_properties_per_channel.get(str(number)),
+def _label_values(label_map: Image, image: Image, labels: Labels, where: str) -> NDArray[np.int16]:
+    array = label_map.array
+    if array.shape[1:] != image.array.shape[1:]:
+        raise GeometryError(
+            message(
+                where,
+                expected=f"a label map of the image's shape (z, y, x) {image.array.shape[1:]}",
+                got=str(array.shape[1:]),
+                remedy="Resample the label map onto the image's grid.",
+            )
         )
+    low, high = array.min(), array.max()
+    values = array.astype(np.int16) if low >= 0 and high <= np.iinfo(np.int16).max else None
+    if values is None or not np.array_equal(values, array):
+        raise ImageError(
+            message(
+                f"{where}, label map",
+                expected=f"whole numbers from 0 to {np.iinfo(np.int16).max}",
+                got=f"values between {low:g} and {high:g}" + ("" if values is None else ", fractions among them"),
+                remedy="Make the label map again, with nearest-neighbour resampling.",
+            )
+        )
+    declared = sorted(labels.allowed_values)
+    undeclared = ~np.isin(values, declared)
+    if undeclared.any():
+        found = [f"{int(value)}" for value in np.unique(values[undeclared])[:10]]
+        raise DatasetError(
+            message(
+                f"{where}, label map",
+                expected=f"the declared labels {', '.join(map(str, declared))}",
+                got=f"also {', '.join(found)} in {int(undeclared.sum())} voxels",
+                remedy="Declare them in dataset.json, or correct the label map; `segwright check` lists all cases.",
+            )
+        )
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Python's own numbers and containers, so that no version of numpy is needed to read them back."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_plain(item) for item in value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,13 +1,16 @@
-"""The preprocessed cases of one configuration in a folder: nnU-Net v2's `.b2nd` files, and its older `.npz`."""
+"""The folder of preprocessed cases that training reads: nnU-Net v2's `.b2nd`, `_seg.b2nd` and `.pkl` a case.
+
+Folders of older versions with `.npz`, unpacked to `.npy` or not, can be read.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,170 +18,225 @@ from numpy.typing import NDArray
 from segwright.errors import ImageError, MissingFileError, message
 from segwright.io.atomic import atomic_path
 from segwright.io.safe_pickle import dump_pickle, load_pickle
+from segwright.preprocessing.chunking import blocks_and_chunks
+from segwright.preprocessing.pipeline import PreprocessedCase
 
-MAX_BLOCK_BYTES = 128 * 1024
-MAX_CHUNK_BYTES = 6 * 1024 * 1024
-CHUNK_TO_PATCH = 1.5
+_LABEL_SUFFIX = "_seg"
+_COMPRESSION_LEVEL = 5
+_CACHED_PROPERTIES_BYTES = 256 << 20
+
+
+class SliceableArray(Protocol):
+    """An array of which only what is asked for is read from the disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (c, z, y, x)."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the numbers."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        """Read a part as a numpy array."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCase:
+    """A case on the disk: `data` (c, z, y, x) float32 and `seg` (1, z, y, x); `shape` is (z, y, x)."""
+
+    data: SliceableArray
+    seg: SliceableArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (z, y, x)."""
+        return tuple(self.data.shape[1:])
 
 
 @dataclass(frozen=True)
-class StoredCase:
-    """A case opened for reading: `data` (c, z, y, x) float32 and `seg` (1, z, y, x), read only where sliced."""
-
-    data: Any
-    seg: Any
-
-
 class PreprocessedStore:
-    """Reads and writes the cases of a `<data_identifier>` folder. A case is complete once its `.pkl` stands there."""
+    """The cases of one `data_identifier`. Cheap to make and to send to another process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
+    _properties: OrderedDict[str, tuple[tuple[int, int], dict[str, Any]]] = field(
+        default_factory=OrderedDict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "folder", state["folder"])
+        object.__setattr__(self, "_properties", OrderedDict())
 
     def case_ids(self) -> tuple[str, ...]:
         """Ids of the complete cases, sorted."""
-        return tuple(sorted(path.stem for path in self.folder.glob("*.pkl") if self.is_complete(path.stem)))
+        names = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
+        ids = (name.removesuffix(".pkl") for name in names if name.endswith(".pkl"))
+        return tuple(sorted(case_id for case_id in ids if self._is_complete(case_id, names)))
 
     def is_complete(self, case_id: str) -> bool:
-        """Whether arrays and properties of a case are all there."""
-        if not self._path(case_id, ".pkl").is_file():
-            return False
-        blosc = self._path(case_id, ".b2nd").is_file() and self._path(case_id, "_seg.b2nd").is_file()
-        numpy = self._path(case_id, ".npy").is_file() and self._path(case_id, "_seg.npy").is_file()
-        return blosc or numpy or self._path(case_id, ".npz").is_file()
+        """Whether a case was written to its end; its `.pkl` is written last."""
+        files = {path.name for path in self._files(case_id) if path.is_file()}
+        return self._is_complete(case_id, files)
 
-    def open(self, case_id: str) -> StoredCase:
-        """Open a case.
+    def write(self, case_id: str, case: PreprocessedCase, patch_size: Sequence[int]) -> None:
+        """Store a case for reading in patches of `patch_size`, (z, y, x) or (y, x). The label map becomes int16.
 
         Raises:
-            MissingFileError: it is not there.
+            WriteError
+        """
+        data = np.ascontiguousarray(case.data, dtype=np.float32)
+        seg = np.ascontiguousarray(case.seg, dtype=np.int16)
+        self._path(case_id, ".pkl").unlink(missing_ok=True)
+        _write_array(data, self._path(case_id, ".b2nd"), patch_size)
+        _write_array(seg, self._path(case_id, f"{_LABEL_SUFFIX}.b2nd"), patch_size)
+        dump_pickle(case.properties, self._path(case_id, ".pkl"))
+
+    def read_properties(self, case_id: str) -> dict[str, Any]:
+        """Properties of a case, class locations among them. Kept in memory while they are small; do not change them.
+
+        Raises:
+            MissingFileError, CheckpointError
+        """
+        path = self._path(case_id, ".pkl")
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise self._missing(case_id) from None
+        stamp = (status.st_mtime_ns, status.st_size)
+        known = self._properties.get(case_id)
+        if known is not None and known[0] == stamp:
+            self._properties.move_to_end(case_id)
+            return known[1]
+        properties: dict[str, Any] = load_pickle(path)
+        self._properties[case_id] = (stamp, properties)
+        while len(self._properties) > 1 and self._cached_bytes() > _CACHED_PROPERTIES_BYTES:
+            self._properties.popitem(last=False)
+        return properties
+
+    def open(self, case_id: str) -> StoredCase:
+        """Open a case to read parts of it.
+
+        Raises:
+            MissingFileError: there is no such case.
             ImageError: its files are damaged.
         """
-        try:
-            if self._path(case_id, ".b2nd").is_file():
-                return StoredCase(self._open_b2nd(case_id, ".b2nd"), self._open_b2nd(case_id, "_seg.b2nd"))
-            if self._path(case_id, ".npy").is_file():
-                return StoredCase(*(np.load(self._path(case_id, end), mmap_mode="r") for end in (".npy", "_seg.npy")))
-            if self._path(case_id, ".npz").is_file():
-                with np.load(self._path(case_id, ".npz")) as arrays:
-                    return StoredCase(arrays["data"], arrays["seg"])
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
-            raise ImageError(
-                message(
-                    self._path(case_id, ""),
-                    expected="a preprocessed case",
-                    got=f"files that cannot be read ({error})",
-                    remedy="Delete the files of this case and run `segwright preprocess` again.",
-                )
-            ) from error
-        raise MissingFileError(
+        data, seg = self._path(case_id, ".b2nd"), self._path(case_id, f"{_LABEL_SUFFIX}.b2nd")
+        if data.is_file() and seg.is_file():
+            return StoredCase(_open_array(data), _open_array(seg))
+        archive = self._path(case_id, ".npz")
+        arrays = [
+            _open_numpy(self._path(case_id, f"{suffix}.npy"), archive, key)
+            for suffix, key in (("", "data"), (_LABEL_SUFFIX, "seg"))
+        ]
+        if arrays[0] is None or arrays[1] is None:
+            raise self._missing(case_id)
+        return StoredCase(arrays[0], arrays[1])
+
+    def remove(self, case_id: str) -> None:
+        """Delete the files of a case."""
+        for path in self._files(case_id):
+            path.unlink(missing_ok=True)
+
+    def _path(self, case_id: str, suffix: str) -> Path:
+        return self.folder / f"{case_id}{suffix}"
+
+    def _files(self, case_id: str) -> list[Path]:
+        endings = (".pkl", ".b2nd", f"{_LABEL_SUFFIX}.b2nd", ".npz", ".npy", f"{_LABEL_SUFFIX}.npy")
+        return [self._path(case_id, ending) for ending in endings]
+
+    def _is_complete(self, case_id: str, names: set[str]) -> bool:
+        pairs = [(f"{case_id}{ending}", f"{case_id}{_LABEL_SUFFIX}{ending}") for ending in (".b2nd", ".npy")]
+        stored = any(data in names and seg in names for data, seg in pairs) or f"{case_id}.npz" in names
+        return stored and f"{case_id}.pkl" in names
+
+    def _cached_bytes(self) -> int:
+        return sum(stamp[1] for stamp, _ in self._properties.values())
+
+    def _missing(self, case_id: str) -> MissingFileError:
+        return MissingFileError(
             message(
                 self.folder,
-                expected=f"the preprocessed case '{case_id}'",
-                got="no such files",
-                remedy="Run `segwright preprocess` for this configuration.",
+                expected=f"the preprocessed case {case_id!r}",
+                got="no files of it",
+                remedy="Preprocess the data set.",
             )
         )
 
-    def read_properties(self, case_id: str) -> dict[str, Any]:
-        """Read the properties of a case: nnU-Net's keys, `class_locations` among them."""
-        properties: dict[str, Any] = load_pickle(self._path(case_id, ".pkl"))
-        return properties
 
-    def write(
-        self,
-        case_id: str,
-        data: NDArray[np.float32],
-        seg: NDArray[np.integer[Any]],
-        properties: Mapping[str, Any],
-        *,
-        patch_size: Sequence[int],
-    ) -> None:
-        """Write a case, its properties last, each file atomically; chunks suit patches of `patch_size`."""
-        self._write_b2nd(case_id, ".b2nd", data, patch_size)
-        self._write_b2nd(case_id, "_seg.b2nd", seg, patch_size)
-        dump_pickle(dict(properties), self._path(case_id, ".pkl"))
-
-    def remove(self, case_id: str) -> None:
-        """Delete the files of a case, its properties first."""
-        for end in (".pkl", ".b2nd", "_seg.b2nd", ".npz", ".npy", "_seg.npy"):
-            self._path(case_id, end).unlink(missing_ok=True)
-
-    def _path(self, case_id: str, end: str) -> Path:
-        return self.folder / f"{case_id}{end}"
-
-    def _open_b2nd(self, case_id: str, end: str) -> Any:
-        import blosc2
-
-        mapping = {} if os.name == "nt" else {"mmap_mode": "r"}
-        return blosc2.open(urlpath=str(self._path(case_id, end)), mode="r", dparams={"nthreads": 1}, **mapping)
-
-    def _write_b2nd(self, case_id: str, end: str, array: NDArray[Any], patch_size: Sequence[int]) -> None:
-        import blosc2
-
-        blocks, chunks = block_and_chunk_shape(array.shape, patch_size, itemsize=array.itemsize)
-        array = np.ascontiguousarray(array)
-        with atomic_path(self._path(case_id, end)) as temporary:
-            blosc2.asarray(
-                array,
-                urlpath=str(temporary),
-                mode="w",
-                chunks=chunks,
-                blocks=blocks,
-                cparams=_compression([_smaller_filter(array, blocks, chunks)]),
-            )
-
-
-def _compression(filters: list[Any]) -> dict[str, Any]:
+def _write_array(array: NDArray[Any], path: Path, patch_size: Sequence[int]) -> None:
     import blosc2
 
-    return {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1, "filters": filters}
-
-
-def _smaller_filter(array: NDArray[Any], blocks: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
-    """The filter, none or shuffle, that makes the middle chunk smaller (nnU-Net 2.8's choice)."""
-    import blosc2
-
-    slab_shape = tuple(min(chunk, size) for chunk, size in zip(chunks, array.shape, strict=True))
-    corner = [(size - part) // 2 for size, part in zip(array.shape, slab_shape, strict=True)]
-    slab = np.ascontiguousarray(
-        array[tuple(slice(start, start + part) for start, part in zip(corner, slab_shape, strict=True))]
-    )
-    inner = tuple(max(1, min(block, part)) for block, part in zip(blocks, slab_shape, strict=True))
-    sizes = {
-        choice: blosc2.asarray(slab, chunks=slab_shape, blocks=inner, cparams=_compression([choice])).schunk.cbytes
-        for choice in (blosc2.Filter.NOFILTER, blosc2.Filter.SHUFFLE)
+    blocks, chunks = blocks_and_chunks(array.shape, patch_size, array.itemsize)
+    compression = {
+        "codec": blosc2.Codec.LZ4HC,
+        "clevel": _COMPRESSION_LEVEL,
+        "nthreads": 1,
+        "filters": [_better_filter(array, blocks, chunks)],
     }
-    return min(sizes, key=lambda choice: sizes[choice])
+    with atomic_path(path) as temporary:
+        blosc2.asarray(array, urlpath=str(temporary), blocks=blocks, chunks=chunks, cparams=compression)
 
 
-def block_and_chunk_shape(
-    shape: Sequence[int], patch_size: Sequence[int], *, itemsize: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Block and chunk shape (1, z, y, x) for an array (c, z, y, x) that is read in patches.
+def _better_filter(array: NDArray[Any], blocks: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
+    """Byte shuffling or none, whichever packs a chunk from the middle smaller: resampled intensities want it, whole
+    numbers do not."""
+    import blosc2
 
-    Source: nnU-Net 2.8, `comp_blosc2_params`: blocks of at most 128 KiB grow out of the patch, chunks of at most 6 MiB
-    towards one and a half patches.
-    """
-    sizes = [int(size) for size in shape[1:]]
-    flat = len(patch_size) == 2
-    patch = [1, *patch_size] if flat else list(patch_size)
-    target = [max(1, min(size, math.floor(CHUNK_TO_PATCH * edge))) for size, edge in zip(sizes, patch, strict=True)]
-    block = [min(1 << (edge - 1).bit_length(), size) for size, edge in zip(sizes, patch, strict=True)]
-    while math.prod(block) * itemsize > MAX_BLOCK_BYTES:
-        axis = max((a for a in range(3) if block[a] > 1), key=lambda a: (block[a] / target[a], a))
-        block[axis] = 1 << ((block[axis] - 1).bit_length() - 1)
-    chunk = list(block)
-    while True:
-        grown = []
-        for axis in range(3):
-            limit = min(sizes[axis], target[axis])
-            if patch[axis] == 1 or chunk[axis] >= limit:
-                continue
-            candidate = list(chunk)
-            candidate[axis] = min(chunk[axis] + block[axis], limit)
-            if math.prod(candidate) * itemsize <= MAX_CHUNK_BYTES:
-                grown.append(((chunk[axis] / target[axis], -sizes[axis], axis), candidate))
-        if not grown:
-            return (1, *block), (1, *chunk)
-        chunk = min(grown)[1]
+    middle = tuple(
+        slice((size - part) // 2, (size - part) // 2 + part) for size, part in zip(array.shape, chunks, strict=True)
+    )
+    sample = np.ascontiguousarray(array[middle])
+
+    def packed_bytes(choice: Any) -> int:
+        compression = {
+            "codec": blosc2.Codec.LZ4HC,
+            "clevel": _COMPRESSION_LEVEL,
+            "nthreads": 1,
+            "filters": [choice],
+        }
+        packed = blosc2.asarray(sample, blocks=blocks, chunks=chunks, cparams=compression)
+        return int(packed.schunk.cbytes)
+
+    return min((blosc2.Filter.NOFILTER, blosc2.Filter.SHUFFLE), key=packed_bytes)
+
+
+def _open_array(path: Path) -> SliceableArray:
+    import blosc2
+
+    mapping = {} if os.name == "nt" else {"mmap_mode": "r"}
+    try:
+        array: SliceableArray = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
+    except Exception as error:  # blosc2 raises RuntimeError, or worse, for a file that is no array of its own
+        raise _damaged(path, error) from error
+    return array
+
+
+def _open_numpy(unpacked: Path, archive: Path, key: str) -> NDArray[Any] | None:
+    path = unpacked if unpacked.is_file() else archive
+    if not path.is_file():
+        return None
+    try:
+        if path == unpacked:
+            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        with np.load(path, allow_pickle=False) as arrays:
+            return np.asarray(arrays[key])
+    except Exception as error:  # a damaged zip raises almost anything
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ImageError:
+    return ImageError(
+        message(
+            path,
+            expected="a preprocessed array",
+            got=f"{type(error).__name__}: {error}",
+            remedy="The file is damaged; delete the case's files and preprocess again.",
+        )
+    )
