@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import NetworkDecision, PlanningDecisions, decide, decide_network
+from segwright.planning.fields import is_number
 from segwright.planning.plan import Plan
 from segwright.planning.planner import make_plan
 from segwright.planning.presets import PLANNERS
@@ -117,10 +118,11 @@ def _own_spacing(plan: Plan, decisions: PlanningDecisions) -> tuple[float, ...] 
     """The spacing of 3d_fullres in the order of the images, where it is not the one that the planner takes."""
     if "3d_fullres" not in plan.configuration_names or decisions.fullres is None:
         return None
-    planned = plan.configuration("3d_fullres").spacing_mm
-    if len(planned) != 3:
+    # the entry as it stands: what else is in it may be broken, and is not what is asked about
+    entry = plan.resolved_entry("3d_fullres").get("spacing")
+    if not isinstance(entry, Sequence) or len(entry) != 3 or not all(is_number(mm) and mm > 0 for mm in entry):
         return None
-    spacing = tuple(planned[axis] for axis in plan.transpose_backward)
+    spacing = tuple(entry[axis] for axis in plan.transpose_backward)
     return None if _same(spacing, decisions.target.spacing_mm) else spacing
 
 

@@ -82,7 +82,7 @@ class Plan:
         Raises:
             PlanError: for an unknown name, a loop of inheritance, or a key that is missing or wrong.
         """
-        resolved = self._resolve(name, ())
+        resolved = self.resolved_entry(name)
         where = f"{self.where}, configuration '{name}'"
         if is_legacy(resolved):
             resolved = upgrade(resolved, where=where)
@@ -90,6 +90,14 @@ class Plan:
         if configuration.previous_stage is not None:
             self._entry(configuration.previous_stage, f"{where}, key 'previous_stage'")
         return configuration
+
+    def resolved_entry(self, name: str) -> dict[str, Any]:
+        """Return the entry of a configuration with what it inherits, not checked any further.
+
+        Raises:
+            PlanError: for an unknown name, or a loop of inheritance.
+        """
+        return self._resolve(name, ())
 
     def with_configuration(self, name: str, entries: Mapping[str, Any]) -> Plan:
         """Return a plan in which a configuration holds `entries`: added to what it has, or as a new one at the end."""

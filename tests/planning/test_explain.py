@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segwright.dataset.description import DatasetDescription
+from segwright.fingerprint import Fingerprint
+from segwright.planning.explain import Explanation, explain_plan
+from segwright.planning.plan import Plan
+from segwright.planning.planner import make_plan
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
+
+
+def read(data: str, plans: str = "nnUNetPlans") -> tuple[Plan, Fingerprint, DatasetDescription]:
+    return (
+        Plan.read(GOLDEN / f"{data}__{plans}.json"),
+        Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"),
+        DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
+    )
+
+
+def explain(data: str, configuration: str, plans: str = "nnUNetPlans", **entries: Any) -> Explanation:
+    plan, fingerprint, description = read(data, plans)
+    if entries:
+        plan = plan.with_configuration(configuration, entries)
+    return explain_plan(plan, fingerprint, description, configuration)
+
+
+def text(explanation: Explanation, topic: str) -> str:
+    return next(paragraph.text for paragraph in explanation.paragraphs if paragraph.topic == topic)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*Plans.json")), ids=lambda path: path.stem)
+def test_a_plan_as_planned_differs_in_nothing(path: Path) -> None:
+    data, plans = path.stem.split("__")
+    plan, fingerprint, description = read(data, plans)
+    for name in plan.configuration_names:
+        explanation = explain_plan(plan, fingerprint, description, name)
+        assert explanation.differences == ()
+        assert [paragraph.topic for paragraph in explanation.paragraphs] == [
+            "Data",
+            "Spacing",
+            "Order of axes",
+            "Patch",
+            "Depth",
+            "Network",
+            "Batch size",
+            "Low resolution",
+            "Normalisation",
+            "Memory",
+        ]
+        json.dumps(explanation.to_json(), allow_nan=False)
+
+
+def test_large_ct_is_limited_by_memory_and_gets_a_cascade() -> None:
+    explanation = explain("Dataset901_CTAniso", "3d_fullres")
+    assert "median of the training images" in text(explanation, "Spacing")
+    assert "236.5 × 512 × 512 voxels" in text(explanation, "Spacing")
+    assert "80 × 160 × 160 voxels" in text(explanation, "Patch")
+    assert "13 steps" in text(explanation, "Patch")
+    assert "Axis 1 is halved 4 times and stops at 5 voxels" in text(explanation, "Depth")
+    assert "The memory target of 8 GB allows 2" in text(explanation, "Batch size")
+    assert "The memory decides" in text(explanation, "Batch size")
+    assert "3d_lowres sees the image at 3.461 × 1.744 × 1.744 mm" in text(explanation, "Low resolution")
+    assert "CTNormalization" in text(explanation, "Normalisation")
+    assert "550.5 million elements" in text(explanation, "Memory")
+    assert "estimate, not a measurement" in text(explanation, "Memory")
+
+
+def test_the_lowres_spacing_is_explained_by_its_steps() -> None:
+    assert "27 steps of 3 %" in text(explain("Dataset901_CTAniso", "3d_lowres"), "Spacing")
+
+
+def test_the_five_percent_rule_is_named_where_it_decides() -> None:
+    words = text(explain("Dataset903_Hippo", "3d_fullres"), "Batch size")
+    assert "at most 5 % of the data set's voxels" in words
+    assert "The size of the data set decides" in words
+
+
+def test_few_coarse_slices_are_explained() -> None:
+    explanation = explain("Dataset904_Cardiac", "3d_fullres")
+    assert "a tenth of the images" in text(explanation, "Spacing")
+    assert "Kernels are flat" in text(explanation, "Depth")
+    assert explanation.numbers["spacing_rule"] == "10th percentile"
+
+
+def test_transposed_axes_are_explained() -> None:
+    words = text(explain("Dataset907_SagSpine", "3d_fullres"), "Order of axes")
+    assert "Axis 2 of the files is put first" in words
+    assert "4 mm" in words
+
+
+def test_two_dimensional_data_have_no_low_resolution() -> None:
+    explanation = explain("Dataset905_Roads", "2d")
+    assert "two-dimensional" in text(explanation, "Low resolution")
+    assert "single slice" in text(explanation, "Spacing")
+
+
+def test_masked_normalisation_is_explained() -> None:
+    words = text(explain("Dataset902_BrainReg", "3d_fullres"), "Normalisation")
+    assert "T1, T1ce, T2, FLAIR" in words
+    assert "60 % of the image, less than 75 %" in words
+
+
+def test_edits_are_listed_against_what_the_planner_would_choose() -> None:
+    explanation = explain(
+        "Dataset902_BrainReg",
+        "mine",
+        inherits_from="3d_fullres",
+        batch_size=4,
+        patch_size=[96, 96, 96],
+        num_epochs=30,
+        normalization_schemes=["NoNormalization"] * 4,
+    )
+    assert {d.key: (d.in_plan, d.planned) for d in explanation.differences} == {
+        "batch_size": (4, 2),
+        "patch_size": ([96, 96, 96], [128, 160, 112]),
+        "num_epochs": (30, None),
+        "normalization_schemes": (["NoNormalization"] * 4, ["ZScoreNormalization"] * 4),
+    }
+    assert "The planner would take 128 × 160 × 112" in text(explanation, "Patch")
+    assert "The planner would take 2" in text(explanation, "Batch size")
+    assert "set by hand" in text(explanation, "Normalisation")
+    assert "num_epochs is 30, the planner writes nothing" in text(explanation, "Changes by hand")
+    assert explanation.numbers["planned_batch_size"] == 2
+
+
+def test_an_own_spacing_is_not_blamed_for_what_follows_from_it() -> None:
+    plan, fingerprint, description = read("Dataset903_Hippo")
+    overridden = make_plan(
+        fingerprint,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        overwrite_target_spacing_mm=(2, 1, 1),
+    )
+    explanation = explain_plan(overridden, fingerprint, description, "3d_fullres")
+    assert explanation.differences == ()
+    assert "chosen by hand; the median of the training images is 1 × 1 × 1 mm" in text(explanation, "Spacing")
+    assert "not the planner's own" in text(explanation, "Changes by hand")
+
+
+def test_a_suppressed_transpose_is_recognised() -> None:
+    plan, fingerprint, description = read("Dataset907_SagSpine")
+    suppressed = make_plan(
+        fingerprint,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        suppress_transpose=True,
+    )
+    explanation = explain_plan(suppressed, fingerprint, description, "3d_fullres")
+    assert explanation.differences == ()
+    assert "chosen by hand" in text(explanation, "Order of axes")
+
+
+def test_the_memory_planned_for_can_be_told() -> None:
+    plan, fingerprint, description = read("Dataset901_CTAniso")
+    larger = make_plan(
+        fingerprint,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        gpu_memory_gb=16,
+    )
+    assert explain_plan(larger, fingerprint, description, "3d_fullres").differences != ()
+    assert explain_plan(larger, fingerprint, description, "3d_fullres", gpu_memory_gb=16).differences == ()
+
+
+def test_a_broken_neighbour_does_not_bar_the_explanation() -> None:
+    plan, fingerprint, description = read("Dataset901_CTAniso")
+    broken = plan.with_configuration("3d_fullres", {"batch_size": 0, "spacing": "fine"})
+    assert explain_plan(broken, fingerprint, description, "2d").differences == ()
+
+
+def test_unknown_planners_are_said_to_be_unknown() -> None:
+    plan, fingerprint, description = read("Dataset903_Hippo")
+    foreign = Plan.from_json({**plan.raw, "experiment_planner_used": "OurPlanner"})
+    explanation = explain_plan(foreign, fingerprint, description, "3d_fullres")
+    assert "OurPlanner is not known" in text(explanation, "Changes by hand")
+
+
+def test_a_configuration_of_its_own_is_explained_from_its_own_numbers() -> None:
+    plan, fingerprint, description = read("Dataset903_Hippo")
+    entry = dict(plan.configuration("3d_fullres").raw)
+    plan = plan.with_configuration("mine", {**entry, "batch_size": 3})
+    explanation = explain_plan(plan, fingerprint, description, "mine")
+    assert explanation.differences == ()
+    assert "made by hand" in text(explanation, "Changes by hand")
+    assert "written into the plan by hand" in text(explanation, "Spacing")
+
+
+def test_foreign_networks_are_not_judged() -> None:
+    entry = {"network_class_name": "my.nets.Swin", "arch_kwargs": {"depth": 4}, "_kw_requires_import": []}
+    explanation = explain("Dataset903_Hippo", "3d_fullres", architecture=entry)
+    assert explanation.size is None
+    assert "my.nets.Swin" in text(explanation, "Depth")
+    assert "measure it" in text(explanation, "Memory")
+
+
+def test_the_cascade_counts_its_previous_labels_as_inputs() -> None:
+    fullres = explain("Dataset901_CTAniso", "3d_fullres").size
+    cascade = explain("Dataset901_CTAniso", "3d_cascade_fullres").size
+    assert fullres is not None
+    assert cascade is not None
+    assert cascade.num_parameters - fullres.num_parameters == 2 * 32 * 9  # two labels, flat first kernels
