@@ -197,7 +197,7 @@ def _depth(subject: Subject) -> Iterator[str]:
 
 def _stop_reason(stop: AxisStop) -> str:
     if stop.reason == "too short":
-        return f"as another halving would leave fewer than {MIN_FEATURE_MAP_EDGE}"
+        return f"as another halving takes at least {2 * MIN_FEATURE_MAP_EDGE}"
     if stop.reason == "too coarse":
         return (
             f"as its spacing is by then {stop.spacing_mm:.4g} mm, at least {SIMILAR_SPACING} times that of the axes "
