@@ -40,7 +40,7 @@ def test_a_class_in_a_module() -> None:
 def test_unknown_class_lists_the_trainers_there_are(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"class 'Missing'.*Trainers in this file: ShortTrainer"):
         load_trainer_class(f"{_file(tmp_path, GOOD)}:Missing")
-    with pytest.raises(TrainerError, match="that inherits segwright.Trainer"):
+    with pytest.raises(TrainerError, match="class 'Unrelated' that inherits"):
         load_trainer_class(f"{tmp_path / 'my_trainer.py'}:Unrelated")
 
 

@@ -165,7 +165,8 @@ class Trainer:
                 self.labels.num_outputs,
                 self.enable_deep_supervision,
             )
-        self.network = network.to(self.device)
+        self.memory_format = _memory_format(self.device, self.configuration)
+        self.network = network.to(self.device, memory_format=self.memory_format)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
         self.augmentation = self.get_training_augmentation()
@@ -352,7 +353,7 @@ class Trainer:
         return {"loss": loss.item(), "counts": np.array(counts)}
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Any]:
-        data = batch["data"].to(self.device, non_blocking=True)
+        data = batch["data"].to(self.device, memory_format=self.memory_format, non_blocking=True)
         targets = [labels.to(self.device, non_blocking=True) for labels in batch["target"]]
         return data, targets if self.enable_deep_supervision else targets[0]
 
@@ -452,6 +453,13 @@ class Trainer:
             {"signal": signal_name, "epoch": self.current_epoch, "step": self.state.step, "checkpoint": str(path)},
         )
         return False
+
+
+def _memory_format(device: torch.device, configuration: Configuration) -> torch.memory_format:
+    # On the CPU a step of a small 3D net takes 30 % less time with channels last; elsewhere nobody has measured it.
+    if device.type != "cpu":
+        return torch.contiguous_format
+    return torch.channels_last if configuration.is_2d else torch.channels_last_3d
 
 
 def _count(predicted: Tensor, reference: Tensor) -> tuple[int, int, int]:
