@@ -173,34 +173,34 @@ def _write_array(array: NDArray[Any], path: Path, patch_size: Sequence[int]) -> 
     import blosc2
 
     blocks, chunks = blocks_and_chunks(array.shape, patch_size, array.itemsize)
-    compression = {
-        "codec": blosc2.Codec.LZ4HC,
-        "clevel": _COMPRESSION_LEVEL,
-        "nthreads": 1,
-        "filters": [_better_filter(array, blocks, chunks)],
-    }
     with atomic_path(path) as temporary:
-        blosc2.asarray(array, urlpath=str(temporary), blocks=blocks, chunks=chunks, cparams=compression)
+        blosc2.asarray(
+            array,
+            urlpath=str(temporary),
+            blocks=blocks,
+            chunks=chunks,
+            cparams=_compression(_better_filter(array, blocks)),
+        )
 
 
-def _better_filter(array: NDArray[Any], blocks: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
-    """Byte shuffling or none, whichever packs a chunk from the middle smaller: resampled intensities want it, whole
+def _compression(chosen_filter: Any) -> dict[str, Any]:
+    import blosc2
+
+    return {"codec": blosc2.Codec.LZ4HC, "clevel": _COMPRESSION_LEVEL, "nthreads": 1, "filters": [chosen_filter]}
+
+
+def _better_filter(array: NDArray[Any], blocks: tuple[int, ...]) -> Any:
+    """Byte shuffling or none, whichever packs a block from the middle smaller: resampled intensities want it, whole
     numbers do not."""
     import blosc2
 
     middle = tuple(
-        slice((size - part) // 2, (size - part) // 2 + part) for size, part in zip(array.shape, chunks, strict=True)
+        slice((size - part) // 2, (size - part) // 2 + part) for size, part in zip(array.shape, blocks, strict=True)
     )
     sample = np.ascontiguousarray(array[middle])
 
     def packed_bytes(choice: Any) -> int:
-        compression = {
-            "codec": blosc2.Codec.LZ4HC,
-            "clevel": _COMPRESSION_LEVEL,
-            "nthreads": 1,
-            "filters": [choice],
-        }
-        packed = blosc2.asarray(sample, blocks=blocks, chunks=chunks, cparams=compression)
+        packed = blosc2.asarray(sample, blocks=blocks, chunks=blocks, cparams=_compression(choice))
         return int(packed.schunk.cbytes)
 
     return min((blosc2.Filter.NOFILTER, blosc2.Filter.SHUFFLE), key=packed_bytes)
