@@ -19,16 +19,16 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: a shared core must not stop the others
 
-import torch  # noqa: E402
+import torch
 
-from segwright.dataset import RawDataset  # noqa: E402
-from segwright.fingerprint import fingerprint_dataset  # noqa: E402
-from segwright.parallel import available_cores  # noqa: E402
-from segwright.planning.plan import Plan  # noqa: E402
-from segwright.planning.planner import make_plan  # noqa: E402
-from segwright.planning.recipes import RECIPES, Recipe, recipe_named  # noqa: E402
-from segwright.preprocessing.cohort import preprocess_dataset  # noqa: E402
-from segwright.training.run import train  # noqa: E402
+from segwright.dataset import RawDataset
+from segwright.fingerprint import fingerprint_dataset
+from segwright.parallel import available_cores
+from segwright.planning.plan import Plan
+from segwright.planning.planner import make_plan
+from segwright.planning.recipes import RECIPES, Recipe, recipe_named
+from segwright.preprocessing.cohort import preprocess_dataset
+from segwright.training.run import train
 
 EPOCHS = 10
 

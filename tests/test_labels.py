@@ -99,3 +99,7 @@ def test_the_mask_of_a_region_is_the_union_of_its_labels(values: list[int], regi
         union |= mask_of(label_map, value)
     np.testing.assert_array_equal(mask_of(label_map, tuple(region)), union)
     assert union.tolist() == [value in region for value in values]
+
+
+def test_a_value_written_as_text_is_read_as_its_number() -> None:
+    assert Labels.from_json({"background": "0", "liver": "1"}).foreground_labels == (1,)

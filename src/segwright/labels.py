@@ -153,6 +153,8 @@ def _is_label(value: object) -> bool:
 
 
 def _parse_value(name: object, value: object, where: str) -> LabelOrRegion:
+    if isinstance(value, str) and value.isdecimal():  # published data sets write "1" for 1, as nnU-Net allows
+        return int(value)
     if _is_label(value):
         return value  # type: ignore[return-value]
     if isinstance(value, Sequence) and not isinstance(value, str) and value and all(_is_label(v) for v in value):
