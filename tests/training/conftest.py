@@ -74,7 +74,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
         },
     )
     preprocessed = root / "preprocessed" / dataset.name
-    result = preprocess_dataset(dataset, plan, ["3d_fullres"], preprocessed, workers=1)
+    result = preprocess_dataset(dataset, plan, ["3d_fullres", "2d"], preprocessed, workers=1)
     assert not result.failures
     plan.write(preprocessed / "nnUNetPlans.json")
     return TinyData(raw, preprocessed, plan)

@@ -232,6 +232,20 @@ def test_both_recipes_train(tiny: Any, tmp_path: Path) -> None:
         assert axes == ((0, 1, 2) if recipe == "nnunet" else None)
 
 
+def test_slices_train(tiny: Any, tmp_path: Path) -> None:
+    flags = {**FLAGS, "num_epochs": 1, "batch_size": 2}
+    outcome = train(
+        tiny.plan,
+        "2d",
+        0,
+        preprocessed_folder=tiny.preprocessed,
+        results_folder=tmp_path,
+        flags=flags,
+        loader_workers=0,
+    )
+    assert outcome.summary is not None
+
+
 def test_fold_all_trains_and_validates_on_everything(tiny: Any, tmp_path: Path) -> None:
     outcome = run(tiny, tmp_path, {"num_epochs": 1}, fold="all")
     assert outcome.summary is not None
@@ -243,8 +257,9 @@ def test_refusals(tiny: Any, tmp_path: Path) -> None:
         run(tiny, tmp_path, fold=7)
     with pytest.raises(PlanError, match="no_such"):
         train(tiny.plan, "no_such", 0, preprocessed_folder=tiny.preprocessed, results_folder=tmp_path)
+    elsewhere = tiny.plan.with_configuration("elsewhere", {"inherits_from": "2d", "data_identifier": "elsewhere"})
     with pytest.raises(MissingFileError, match="segwright preprocess"):
-        train(tiny.plan, "2d", 0, preprocessed_folder=tiny.preprocessed, results_folder=tmp_path)
+        train(elsewhere, "elsewhere", 0, preprocessed_folder=tiny.preprocessed, results_folder=tmp_path)
     with pytest.raises(SettingsError, match="batch_size"):
         run(tiny, tmp_path, {"batch_size": 0})
 
