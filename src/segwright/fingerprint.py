@@ -20,7 +20,7 @@ from segwright.cropping import crop_to_nonzero
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.raw import RawDataset
 from segwright.errors import CasesFailedError, DatasetError, GeometryError, ImageError, PlanError, message
-from segwright.io import Image, ImageReaderWriter
+from segwright.io import ImageReaderWriter
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
@@ -145,7 +145,10 @@ def _measure_case(case: Case, *, reader: ImageReaderWriter, num_channels: int, n
     assert case.label_path is not None
     image = read_case_image(reader, case, num_channels)
     label_map = reader.read_labels(case.label_path)
-    _check_case(case, image, label_map)
+    where = f"case {case.case_id}"
+    require_finite(image.array, where)
+    require_finite(label_map.array, f"{where}, label map")
+    require_same_shape(image.array, label_map.array, where)
     cropped, labels, _ = crop_to_nonzero(image.array, label_map.array)
     foreground = labels[0] > 0
     random = np.random.RandomState(_SAMPLING_SEED)
@@ -173,24 +176,40 @@ def _count(values: NDArray[np.float32], counts: NDArray[np.int64]) -> _Samples:
     return _Samples(values[first][totals > 0], totals[totals > 0])
 
 
-def _check_case(case: Case, image: Image, label_map: Image) -> None:
-    for what, array in (("image", image.array), ("label map", label_map.array)):
-        bad = array.size - int(np.isfinite(array).sum())
-        if bad:
-            raise ImageError(
-                message(
-                    f"case {case.case_id}, {what}",
-                    expected="finite numbers",
-                    got=f"{bad} of {array.size} values NaN or infinite",
-                    remedy="Repair or remove the case.",
-                )
+def require_finite(image: NDArray[np.float32], where: str) -> None:
+    """Refuse an image (c, z, y, x) with voxels that are NaN or infinite.
+
+    Raises:
+        ImageError: with the channel and the number of voxels.
+    """
+    for number, channel in enumerate(image):
+        # a sum is finite only if all its terms are; they are looked at one by one only where it is not
+        with np.errstate(invalid="ignore"):
+            if np.isfinite(channel.sum(dtype=np.float64)):
+                continue
+        bad = channel.size - int(np.isfinite(channel).sum())
+        raise ImageError(
+            message(
+                f"{where}, channel {number}",
+                expected="finite numbers",
+                got=f"{bad} of {channel.size} voxels NaN or infinite",
+                remedy="Repair or remove the case.",
             )
-    if label_map.array.shape[1:] != image.array.shape[1:]:
+        )
+
+
+def require_same_shape(image: NDArray[np.float32], label_map: NDArray[Any], where: str) -> None:
+    """Refuse a label map (1, z, y, x) that is not as large as its image (c, z, y, x).
+
+    Raises:
+        GeometryError
+    """
+    if label_map.shape[1:] != image.shape[1:]:
         raise GeometryError(
             message(
-                f"case {case.case_id}",
-                expected=f"a label map of the image's shape (z, y, x) {image.array.shape[1:]}",
-                got=str(label_map.array.shape[1:]),
+                where,
+                expected=f"a label map of the image's shape (z, y, x) {image.shape[1:]}",
+                got=str(label_map.shape[1:]),
                 remedy="Resample the label map onto the image's grid.",
             )
         )

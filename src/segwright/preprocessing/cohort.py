@@ -138,7 +138,7 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
             plan=plan,
             configuration=configuration,
             labels=dataset.description.labels,
-            where=f"case {case.case_id}, {case.image_paths[0].name}",
+            where=f"case {case.case_id}",
         )
         store = PreprocessedStore(folder / configuration.data_identifier)
         store.write(case.case_id, preprocessed, configuration.patch_size)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.cropping import crop_to_nonzero
-from segwright.errors import DatasetError, GeometryError, ImageError, PlanError, message
+from segwright.errors import DatasetError, ImageError, PlanError, message
+from segwright.fingerprint import require_finite, require_same_shape
 from segwright.geometry import shape_at_spacing
 from segwright.io import Image
 from segwright.labels import Labels
@@ -123,32 +124,12 @@ def _check_image(image: Image, configuration: Configuration, where: str) -> None
                 remedy="Give the image's channels in the order of dataset.json, or plan again.",
             )
         )
-    # a sum is finite only if all its terms are; the terms are asked only where it is not
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = bool(np.isfinite(image.array.sum(dtype=np.float64)))
-    if not finite:
-        bad = int(image.array.size - np.isfinite(image.array).sum())
-        raise ImageError(
-            message(
-                where,
-                expected="finite intensities",
-                got=f"{bad} of {image.array.size} voxels NaN or infinite",
-                remedy="Repair or remove the case.",
-            )
-        )
+    require_finite(image.array, where)
 
 
 def _label_values(label_map: Image, image: Image, labels: Labels, where: str) -> NDArray[np.int16]:
     array = label_map.array
-    if array.shape[1:] != image.array.shape[1:]:
-        raise GeometryError(
-            message(
-                where,
-                expected=f"a label map of the image's shape (z, y, x) {image.array.shape[1:]}",
-                got=str(array.shape[1:]),
-                remedy="Resample the label map onto the image's grid.",
-            )
-        )
+    require_same_shape(image.array, array, where)
     low, high = array.min(), array.max()
     values = array.astype(np.int16) if low >= 0 and high <= np.iinfo(np.int16).max else None
     if values is None or not np.array_equal(values, array):
