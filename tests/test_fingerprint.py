@@ -135,7 +135,9 @@ def test_label_maps_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_label_maps_that_hold_no_numbers_are_refused(tmp_path: Path) -> None:
     cases = {case_id: (image, labels.astype(np.float32)) for case_id, (image, labels) in random_cases(1).items()}
     cases["case_0"][1][4, 4, :2] = np.nan
-    with pytest.raises(CasesFailedError, match=r"case_0, label map, channel 0: expected finite numbers, got 2 of 720"):
+    with pytest.raises(
+        CasesFailedError, match=r"case_0, label map: expected finite numbers in channel 0, got 2 of 720"
+    ):
         fingerprint_dataset(make_dataset(tmp_path, cases))
 
 

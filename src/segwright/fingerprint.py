@@ -190,8 +190,8 @@ def require_finite(image: NDArray[np.float32], where: str) -> None:
         bad = channel.size - int(np.isfinite(channel).sum())
         raise ImageError(
             message(
-                f"{where}, channel {number}",
-                expected="finite numbers",
+                where,
+                expected=f"finite numbers in channel {number}",
                 got=f"{bad} of {channel.size} voxels NaN or infinite",
                 remedy="Repair or remove the case.",
             )

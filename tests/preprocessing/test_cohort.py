@@ -174,7 +174,7 @@ def test_a_bad_case_is_reported_and_the_others_are_done(dataset: RawDataset, fol
     (failure,) = result.failures
     assert failure.case_id == "b"
     assert failure.expected
-    assert failure.message.startswith("case b, channel 0: expected finite numbers, got 2 of 1680 voxels NaN")
+    assert failure.message.startswith("case b: expected finite numbers in channel 0, got 2 of 1680 voxels NaN")
     assert store_of(folder).case_ids() == ("a", "c")
     assert run(dataset, folder).skipped == ("a", "c")
 

@@ -129,7 +129,7 @@ def test_properties_hold_plain_numbers() -> None:
 def test_voxels_that_are_no_numbers_are_counted_and_refused(value: float) -> None:
     array = np.ones((1, 4, 5, 6))
     array[0, 0, 0, :3] = value
-    with pytest.raises(ImageError, match=r"case a, channel 0: expected finite numbers, got 3 of 120 voxels"):
+    with pytest.raises(ImageError, match=r"case a: expected finite numbers in channel 0, got 3 of 120 voxels"):
         run(image_of(array), None)
 
 
