@@ -75,6 +75,26 @@ def _mirror_axes(num_axes: int) -> st.SearchStrategy[tuple[int, ...]]:
     return st.sets(st.integers(0, num_axes - 1)).map(lambda axes: tuple(sorted(axes)))
 
 
+@pytest.mark.parametrize(
+    ("angles", "wanted"),
+    [
+        ((90.0, 0.0, 0.0), [[1, 0, 0], [0, 0, -1], [0, 1, 0]]),
+        ((0.0, 90.0, 0.0), [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]),
+        ((0.0, 0.0, 90.0), [[0, -1, 0], [1, 0, 0], [0, 0, 1]]),
+        ((90.0, 90.0, 0.0), [[0, 1, 0], [0, 0, -1], [-1, 0, 0]]),  # about the first axis first
+        ((90.0,), [[0, -1], [1, 0]]),
+    ],
+)
+def test_the_sense_and_order_of_the_rotations_are_nnunets(angles: tuple[float, ...], wanted: list[list[int]]) -> None:
+    matrix = affine_matrix(SpatialParameters(angles, 2.0), len(wanted))
+    np.testing.assert_allclose(matrix, 2 * np.array(wanted), atol=1e-12)
+
+
+def test_mirroring_precedes_the_rotation() -> None:
+    matrix = affine_matrix(SpatialParameters((90.0,), 1.0, (1,)), 2)
+    np.testing.assert_allclose(matrix, [[0, 1], [1, 0]], atol=1e-12)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     angles=st.tuples(*[st.floats(-180, 180)] * 3),

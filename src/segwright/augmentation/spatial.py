@@ -137,7 +137,7 @@ def _sample_volume(
     out_image: NDArray[np.float32],
     out_seg: NDArray[np.int16],
 ) -> None:
-    from segwright.augmentation.kernels import sample_volume
+    from segwright.augmentation.sampling_kernels import sample_volume
 
     flat_image, flat_seg = image.reshape(image.shape[0], -1), seg.reshape(seg.shape[0], -1)
     sample_volume(flat_image, flat_seg, image.shape[1:], affine_matrix(parameters, 3), centre, out_image, out_seg)
@@ -151,7 +151,7 @@ def _sample_in_plane(
     out_image: NDArray[np.float32],
     out_seg: NDArray[np.int16],
 ) -> None:
-    from segwright.augmentation.kernels import sample_planes
+    from segwright.augmentation.sampling_kernels import sample_planes
 
     dummy_2d = image.ndim == 4
     num_planes, plane = image.shape[1] if dummy_2d else 1, image.shape[-2:]
