@@ -13,7 +13,8 @@ from segwright.evaluation import CaseMetrics, Summary, class_rows, extreme_cases
 from segwright.io import Image, ImageReaderWriter
 from segwright.labels import LabelOrRegion, Labels
 from segwright.report.content import CasePicture, CaseScore, ClassScore, Role, ScoreSection
-from segwright.report.slices import CaseImages, case_views
+from segwright.report.slices import CaseImages
+from segwright.report.views import case_views
 
 _COLOUR_NAMES = (("r", "g", "b"), ("red", "green", "blue"))
 
