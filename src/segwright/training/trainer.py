@@ -166,7 +166,8 @@ class Trainer:
                 self.enable_deep_supervision,
             )
         self.memory_format = _memory_format(self.device, self.configuration)
-        self.network = network.to(self.device, memory_format=self.memory_format)
+        self.network = network.to(self.device)
+        self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
         self.augmentation = self.get_training_augmentation()

@@ -1,0 +1,153 @@
+"""The command `segwright`: its verbs, and how each error becomes one message and an exit code.
+
+0: done. 1: some cases failed, or a bug. 2: a mistake that the user can mend. 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segwright.cli import check, demo, evaluate, explain, plan, predict, preprocess, report, run, train
+from segwright.cli.argv import expand
+from segwright.cli.console import Terminal
+from segwright.errors import CasesFailedError, SegwrightError
+
+OK, CASES_FAILED, BUG, USER_MISTAKE, INTERRUPTED = 0, 1, 1, 2, 130
+VERBS: dict[str, Callable[..., int | None]] = {
+    "check": check.check,
+    "plan": plan.plan,
+    "explain": explain.explain,
+    "preprocess": preprocess.preprocess,
+    "train": train.train,
+    "predict": predict.predict,
+    "evaluate": evaluate.evaluate,
+    "report": report.report,
+    "run": run.run,
+    "demo": demo.demo,
+}
+
+HELP = """Segment medical images with a U-Net that configures itself. Reads and writes nnU-Net v2's files.
+
+Start with: segwright demo
+
+Your own data: segwright run DATASET does everything; check, plan, explain, preprocess, train, predict, evaluate and
+report are its steps. DATASET is the folder of a raw nnU-Net v2 data set, or its id or name in the workspace.
+
+The workspace holds raw/, preprocessed/ and results/: --workspace DIR, else nnUNet_raw, nnUNet_preprocessed and
+nnUNet_results where set, else ./segwright.
+
+Examples: segwright run 4, segwright train 4 3d_fullres 0, segwright predict scans/ masks/ --model FOLDER
+"""
+_USER_OS_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of whichever click typer uses
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; never raises."""
+    # Before torch loads: a thread that waits for a core which somebody else uses must not spin for it (10x slower).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        return _run([word for word in words if word != "--debug"])
+    except KeyboardInterrupt:
+        _tell("Stopped. What is done is kept; the same command goes on from there.")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error, words)
+
+
+def _run(words: Sequence[str]) -> int:
+    command: Any = typer.main.get_command(_app())
+    verb = command.commands.get(words[0]) if words else None
+    args = [words[0], *expand(words[1:], verb.params)] if verb is not None else list(words or ["--help"])
+    try:
+        with command.make_context("segwright", args) as context:
+            return command.invoke(context) or OK
+    except typer.Exit as ended:
+        return ended.exit_code
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+
+    @app.callback(help=HELP)
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        ] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    ) -> None:
+        del version, debug  # main() has looked at them
+
+    for name, function in VERBS.items():
+        app.command(name)(function)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from segwright import __version__
+
+        Terminal.open().answer(f"segwright {__version__}")
+        raise typer.Exit
+
+
+def _explain(error: Exception, words: Sequence[str]) -> int:
+    if isinstance(error, CasesFailedError):
+        _tell(_with_failures(error))
+        return CASES_FAILED
+    if isinstance(error, SegwrightError):
+        _tell(str(error))
+        return USER_MISTAKE
+    if isinstance(error, _CLICK_ERROR):
+        context = getattr(error, "ctx", None)
+        hint = f" See {context.command_path} --help." if context is not None else ""
+        _tell(error.format_message() + hint)  # type: ignore[attr-defined]
+        return USER_MISTAKE
+    if isinstance(error, BrokenPipeError):
+        # The reader of a pipe has gone; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    if isinstance(error, OSError) and error.errno in _USER_OS_ERRORS:
+        _tell(f"{error.filename or 'A file'}: expected to read or write it, got: {error.strerror}.")
+        return USER_MISTAKE
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        _tell(f"The memory did not suffice: {error}. Try a smaller --batch-size or fewer --workers, or --device cpu.")
+        return USER_MISTAKE
+    _tell(_bug(error, words))
+    return BUG
+
+
+def _with_failures(error: CasesFailedError) -> str:
+    told = str(error)
+    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if case_id not in told]
+    return "\n".join([told, *lines])
+
+
+def _bug(error: Exception, words: Sequence[str]) -> str:
+    log = Path(tempfile.gettempdir()) / f"segwright-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    trace = "".join(traceback.format_exception(error))
+    log.write_text(f"segwright {' '.join(words)}\n\n{trace}", encoding="utf-8")
+    return (
+        f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {error}. "
+        f"Please report it with the file {log}."
+    )
+
+
+def _tell(text: str) -> None:
+    Terminal.open().error(text)

@@ -1,0 +1,126 @@
+"""Options that several verbs share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segwright.dataset import DatasetLocation, Workspace
+from segwright.errors import MissingFileError, SettingsError, message
+
+if TYPE_CHECKING:
+    import torch
+
+    from segwright.planning import Plan
+
+DEFAULT_PLANS = "nnUNetPlans"
+
+DatasetArgument = Annotated[
+    str, typer.Argument(help="Folder of a raw nnU-Net v2 data set, or its id or name in the workspace.")
+]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        help="Folder that holds raw/, preprocessed/ and results/. Default: nnU-Net's three environment variables where "
+        "set, else ./segwright.",
+    ),
+]
+PlansOption = Annotated[str, typer.Option("--plans", metavar="NAME", help="Name of the plans file, without .json.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes. Default: as many as cores and memory allow.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer with JSON on stdout, for programs.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs. nnU-Net's own: 1000.")]
+IterationsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--iterations-per-epoch", help="Iterations an epoch, whatever the size of the data set. Default: 250."
+    ),
+]
+ValIterationsOption = Annotated[
+    int | None, typer.Option("--val-iterations-per-epoch", help="Validation iterations an epoch. Default: 50.")
+]
+BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Patches a batch. Default: the plan's.")]
+LearningRateOption = Annotated[float | None, typer.Option("--lr", help="Initial or peak rate. Default: the recipe's.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="The same seed repeats a run. Default: 0.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="nnunet or short. Default: short below 25,000 iterations, else nnunet."),
+]
+TrainerOption = Annotated[
+    str | None, typer.Option("--trainer", metavar="FILE.py:CLASS", help="Your own class that inherits Trainer.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="cpu|cuda|mps", help="Default: cuda if there is one, mps, else cpu.")
+]
+Fold = int | Literal["all"]
+
+
+def workspace_of(folder: Path | None) -> Workspace:
+    """Resolve the workspace; the environment and the current folder are read here and nowhere else."""
+    return Workspace.resolve(folder, os.environ, Path.cwd())
+
+
+def locate(dataset: str, workspace: Path | None) -> DatasetLocation:
+    """Find a data set by path, id or name."""
+    return workspace_of(workspace).find_dataset(dataset)
+
+
+def parse_fold(text: str) -> Fold:
+    """Read a fold: a whole number or `all`."""
+    if text == "all":
+        return "all"
+    if text.isdecimal():
+        return int(text)
+    raise SettingsError(message("FOLD", expected="a whole number from 0 on, or 'all'", got=repr(text), remedy="Try 0."))
+
+
+def read_plan(location: DatasetLocation, plans_name: str) -> Plan:
+    """Read a data set's plans file.
+
+    Raises:
+        MissingFileError: it was not planned; the message names the plans that there are.
+    """
+    from segwright.planning import Plan
+
+    path = location.preprocessed / f"{plans_name}.json"
+    if not path.is_file():
+        known = sorted(p.stem for p in location.preprocessed.glob("*.json") if "plans" in p.stem.lower())
+        raise MissingFileError(
+            message(
+                path,
+                expected="the plans of the data set",
+                got=f"no such file (plans there: {', '.join(known) or 'none'})",
+                remedy=f"Run `segwright plan {location.name}` first, or name another with --plans.",
+            )
+        )
+    return Plan.read(path)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device asked for, or the best there is.
+
+    Raises:
+        SettingsError: there is no such device on this machine.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [kind for kind, is_there in there.items() if is_there]
+    if name is None:
+        return torch.device(available[0])
+    if name.partition(":")[0] not in available:
+        raise SettingsError(
+            message(
+                "--device",
+                expected=f"one of {', '.join(available)}, which this machine has",
+                got=repr(name),
+                remedy="Leave it out to take the best there is.",
+            )
+        )
+    return torch.device(name)

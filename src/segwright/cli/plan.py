@@ -1,0 +1,195 @@
+"""`segwright plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segwright.cli.console import Terminal
+from segwright.cli.options import JsonOption, WorkersOption, WorkspaceOption, locate
+from segwright.errors import SettingsError, message
+
+if TYPE_CHECKING:
+    from segwright.dataset import DatasetLocation, RawDataset
+    from segwright.fingerprint import Fingerprint
+    from segwright.planning import Plan
+
+PlannerOption = Annotated[
+    str, typer.Option("--planner", metavar="NAME", help="nnU-Net's name, such as nnUNetPlannerResEncL.")
+]
+GpuMemoryOption = Annotated[
+    float | None, typer.Option("--gpu-memory", metavar="GB", help="GPU memory to plan for. Default: the planner's own.")
+]
+
+
+def plan(
+    dataset: Annotated[
+        str | None, typer.Argument(help="Folder of a raw nnU-Net v2 data set, or its id or name in the workspace.")
+    ] = None,
+    planner: PlannerOption = "ExperimentPlanner",
+    gpu_memory: GpuMemoryOption = None,
+    plans_name: Annotated[str | None, typer.Option("--plans-name", help="Name of the plans file.")] = None,
+    overwrite_target_spacing: Annotated[
+        list[float] | None,
+        typer.Option("--overwrite-target-spacing", metavar="Z Y X", help="Target spacing in mm, as the images' axes."),
+    ] = None,
+    fingerprint: Annotated[
+        Path | None, typer.Option("--fingerprint", metavar="F.json", help="Plan from this file.")
+    ] = None,
+    dataset_json: Annotated[Path | None, typer.Option("--dataset-json", metavar="D.json", help="With it.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="P.json", help="Plans file to write.")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Measure the data set anew.")] = False,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure a data set and plan its networks: spacing, patch, depth, batch size.
+
+    Examples: segwright plan 4, segwright plan 4 --planner nnUNetPlannerResEncL --gpu-memory 16, and without images
+    segwright plan --fingerprint F.json --dataset-json D.json --output P.json
+    """
+    terminal = Terminal.open()
+    if dataset is None:
+        made = _plan_from_files(
+            fingerprint, dataset_json, output, planner, gpu_memory, plans_name, overwrite_target_spacing
+        )
+        _show(terminal, made, output, as_json)
+        return 0
+    location = locate(dataset, workspace)
+    made, path = plan_dataset(
+        terminal,
+        location,
+        planner=planner,
+        gpu_memory=gpu_memory,
+        plans_name=plans_name,
+        target_spacing=overwrite_target_spacing,
+        clean=clean,
+        workers=workers,
+    )
+    _show(terminal, made, path, as_json)
+    return 0
+
+
+def plan_dataset(
+    terminal: Terminal,
+    location: DatasetLocation,
+    *,
+    planner: str = "ExperimentPlanner",
+    gpu_memory: float | None = None,
+    plans_name: str | None = None,
+    target_spacing: Sequence[float] | None = None,
+    clean: bool = False,
+    workers: int | None = None,
+) -> tuple[Plan, Path]:
+    """Fingerprint and plan a data set; write plans, fingerprint and dataset.json beside the preprocessed data."""
+    import os
+
+    from segwright.dataset import RawDataset
+    from segwright.planning import Plan, make_plan, merge_hand_made, planner_named
+
+    planner_named(planner)
+    dataset = RawDataset.open(location.raw, environ=os.environ)
+    measured = _fingerprint(terminal, dataset, location.preprocessed, clean=clean, workers=workers)
+    made = make_plan(
+        measured,
+        dataset.description,
+        dataset_name=location.name,
+        image_reader_writer=dataset.reader().name,
+        planner=planner,
+        gpu_memory_gb=gpu_memory,
+        overwrite_target_spacing_mm=target_spacing,
+        plans_name=plans_name,
+    )
+    path = location.preprocessed / f"{made.plans_name}.json"
+    if path.is_file():
+        made = merge_hand_made(made, Plan.read(path))
+    made.write(path)
+    dataset.description.write(location.preprocessed / "dataset.json")
+    return made, path
+
+
+def _fingerprint(
+    terminal: Terminal, dataset: RawDataset, folder: Path, *, clean: bool, workers: int | None
+) -> Fingerprint:
+    from segwright.fingerprint import FILE_NAME, Fingerprint, fingerprint_dataset
+    from segwright.parallel import available_cores
+
+    path = folder / FILE_NAME
+    if path.is_file() and not clean and _is_fresh(path, dataset):
+        return Fingerprint.read(path)
+    with terminal.progress() as progress:
+        measured = fingerprint_dataset(dataset, workers=workers or available_cores(), progress=progress)
+    measured.write(path)
+    return measured
+
+
+def _is_fresh(path: Path, dataset: RawDataset) -> bool:
+    """Whether a fingerprint has every case of the data set and is newer than all of them."""
+    from segwright.fingerprint import Fingerprint
+
+    measured_at = path.stat().st_mtime
+    files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
+    return len(Fingerprint.read(path).spacings_mm) == len(dataset.cases) and all(
+        file.stat().st_mtime <= measured_at for file in files
+    )
+
+
+def _plan_from_files(
+    fingerprint: Path | None,
+    dataset_json: Path | None,
+    output: Path | None,
+    planner: str,
+    gpu_memory: float | None,
+    plans_name: str | None,
+    target_spacing: Sequence[float] | None,
+) -> Plan:
+    from segwright.dataset import DatasetDescription
+    from segwright.fingerprint import Fingerprint
+    from segwright.io import choose_reader
+    from segwright.planning import make_plan
+
+    if fingerprint is None or dataset_json is None or output is None:
+        raise SettingsError(
+            message(
+                "segwright plan",
+                expected="a DATASET, or --fingerprint, --dataset-json and --output together",
+                got="neither",
+                remedy="Try `segwright plan Dataset004_Hippocampus`.",
+            )
+        )
+    description = DatasetDescription.read(dataset_json)
+    made = make_plan(
+        Fingerprint.read(fingerprint),
+        description,
+        dataset_name=str(description.raw.get("name") or dataset_json.resolve().parent.name),
+        image_reader_writer=choose_reader(description.file_ending, wanted_name=description.reader_name).name,
+        planner=planner,
+        gpu_memory_gb=gpu_memory,
+        overwrite_target_spacing_mm=target_spacing,
+        plans_name=plans_name,
+    )
+    made.write(output)
+    return made
+
+
+def _show(terminal: Terminal, made: Plan, path: Path | None, as_json: bool) -> None:
+    if as_json:
+        terminal.json(dict(made.raw))
+        return
+    rows = []
+    for name in made.configuration_names:
+        entry = made.configuration(name)
+        rows.append(
+            [
+                name,
+                " x ".join(map(str, entry.patch_size)),
+                str(entry.batch_size),
+                " x ".join(f"{value:g}" for value in entry.spacing_mm),
+                str(entry.architecture.num_stages),
+            ]
+        )
+    terminal.table(["configuration", "patch (voxels)", "batch size", "spacing (mm)", "stages"], rows, answer=True)
+    terminal.answer(f"Plans: {path}. `segwright explain` says why.")

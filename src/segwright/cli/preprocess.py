@@ -1,0 +1,86 @@
+"""`segwright preprocess`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segwright.cli.console import Terminal
+from segwright.cli.options import (
+    DEFAULT_PLANS,
+    DatasetArgument,
+    PlansOption,
+    WorkersOption,
+    WorkspaceOption,
+    locate,
+    read_plan,
+)
+from segwright.errors import CasesFailedError
+
+if TYPE_CHECKING:
+    from segwright.dataset import DatasetLocation
+    from segwright.planning import Plan
+
+
+def preprocess(
+    dataset: DatasetArgument,
+    configurations: Annotated[
+        list[str] | None,
+        typer.Option("--configuration", "-c", metavar="NAME", help="May be given several times. Default: all."),
+    ] = None,
+    plans: PlansOption = DEFAULT_PLANS,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished cases anew.")] = False,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+) -> int:
+    """Crop, normalise, resample and store every case. Cases that are done are skipped.
+
+    Examples: segwright preprocess 4 -c 3d_fullres -c 2d
+    """
+    terminal = Terminal.open()
+    location = locate(dataset, workspace)
+    plan = read_plan(location, plans)
+    names = configurations or _all_with_data(plan)
+    preprocess_configurations(terminal, location, plan, names, overwrite=overwrite, workers=workers)
+    return 0
+
+
+def preprocess_configurations(
+    terminal: Terminal,
+    location: DatasetLocation,
+    plan: Plan,
+    names: Sequence[str],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Preprocess and say what was done.
+
+    Raises:
+        CasesFailedError: naming the cases that could not be done; the others are.
+    """
+    from segwright.dataset import RawDataset
+    from segwright.preprocessing.cohort import preprocess_dataset
+
+    raw = RawDataset.open(location.raw, environ=os.environ)
+    with terminal.progress() as progress:
+        result = preprocess_dataset(
+            raw, plan, names, location.preprocessed, workers=workers, overwrite=overwrite, progress=progress
+        )
+    terminal.note(f"{', '.join(names)}: {len(result.done)} cases preprocessed, {len(result.skipped)} were done before.")
+    if result.failures:
+        raise CasesFailedError(
+            f"{len(result.failures)} of {len(raw.cases)} cases could not be preprocessed:",
+            {failure.case_id: failure.message for failure in result.failures},
+        )
+
+
+def _all_with_data(plan: Plan) -> list[str]:
+    """Configurations that have data of their own, each folder once."""
+    by_folder: dict[str, str] = {}
+    for name in plan.configuration_names:
+        by_folder.setdefault(plan.configuration(name).data_identifier, name)
+    return list(by_folder.values())

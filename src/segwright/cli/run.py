@@ -1,0 +1,211 @@
+"""`segwright run`: every step, one after the other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segwright.cli.console import Terminal, in_words
+from segwright.cli.evaluate import show_scores
+from segwright.cli.options import (
+    BatchSizeOption,
+    DatasetArgument,
+    DeviceOption,
+    EpochsOption,
+    Fold,
+    IterationsOption,
+    LearningRateOption,
+    RecipeOption,
+    SeedOption,
+    TrainerOption,
+    ValIterationsOption,
+    WorkersOption,
+    WorkspaceOption,
+    choose_device,
+    locate,
+    parse_fold,
+)
+from segwright.cli.plan import GpuMemoryOption, PlannerOption, plan_dataset
+from segwright.cli.preprocess import preprocess_configurations
+from segwright.cli.report import write_page
+from segwright.cli.train import finish, train_fold, training_flags
+from segwright.errors import CasesFailedError, DatasetError
+
+if TYPE_CHECKING:
+    from segwright.dataset import DatasetLocation
+    from segwright.evaluation import Summary
+    from segwright.report import StepTime, TestFolders
+
+
+@dataclass
+class Steps:
+    """Announces each step and keeps the time that it took."""
+
+    terminal: Terminal
+    times: list[StepTime] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        from segwright.report import StepTime
+
+        self.terminal.note(f"-- {name}")
+        start = time.monotonic()
+        yield
+        self.times.append(StepTime(name, time.monotonic() - start))
+
+    def show(self) -> None:
+        """Print the time that each step took."""
+        rows = [[step.name, in_words(step.seconds)] for step in self.times]
+        self.terminal.table(["step", "time"], rows, answer=True)
+
+
+def run(
+    dataset: DatasetArgument,
+    configuration: Annotated[
+        str | None, typer.Option("--configuration", "-c", help="Default: 3d_fullres where planned, else 2d.")
+    ] = None,
+    fold: Annotated[str, typer.Option("--fold", "-f", help="Number of the split to hold out, or all.")] = "0",
+    planner: PlannerOption = "ExperimentPlanner",
+    gpu_memory: GpuMemoryOption = None,
+    trainer: TrainerOption = None,
+    epochs: EpochsOption = None,
+    iterations_per_epoch: IterationsOption = None,
+    val_iterations_per_epoch: ValIterationsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LearningRateOption = None,
+    recipe: RecipeOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+) -> int:
+    """Do everything: check, plan, preprocess, train, validate, report; predict and score imagesTs where there are any.
+
+    Steps that are done are skipped, and a training that was interrupted goes on.
+
+    Examples: segwright run Dataset004_Hippocampus, segwright run 4 -c 2d --epochs 50
+    """
+    terminal = Terminal.open()
+    steps = Steps(terminal)
+    location = locate(dataset, workspace)
+    with steps.step("check"):
+        check_or_stop(terminal, location, workers)
+    with steps.step("fingerprint and plan"):
+        plan, _ = plan_dataset(terminal, location, planner=planner, gpu_memory=gpu_memory, workers=workers)
+    name = configuration or ("3d_fullres" if "3d_fullres" in plan.configuration_names else "2d")
+    with steps.step("preprocess"):
+        preprocess_configurations(terminal, location, plan, [name], workers=workers)
+    flags = training_flags(
+        epochs, iterations_per_epoch, val_iterations_per_epoch, batch_size, lr, seed=seed, recipe=recipe
+    )
+    with steps.step("train and validate"):
+        outcome = train_fold(
+            terminal,
+            location,
+            plan,
+            name,
+            parse_fold(fold),
+            trainer=trainer,
+            flags=flags,
+            device=device,
+            resume=True,
+        )
+    if outcome.summary is None:
+        return finish(terminal, outcome)
+    test = predict_test_cases(terminal, steps, location, outcome.model_folder, parse_fold(fold), device)
+    page = outcome.model_folder / "report.html"
+    with steps.step("report"):
+        write_page(
+            location,
+            page,
+            model=outcome.model_folder,
+            fold=parse_fold(fold),
+            plans=plan.plans_name,
+            test=None if test is None else test[0],
+            steps=steps.times,
+        )
+    from segwright.dataset import DatasetDescription
+
+    labels = DatasetDescription.read(location.raw / "dataset.json").labels
+    terminal.answer(f"Validation cases of fold {fold}:")
+    show_scores(terminal, outcome.summary, labels)
+    if test is not None:
+        terminal.answer("Test cases:")
+        show_scores(terminal, test[1], labels)
+    steps.show()
+    terminal.answer(f"Model: {outcome.model_folder}")
+    terminal.answer(f"Report: {page}")
+    return 0
+
+
+def check_or_stop(terminal: Terminal, location: DatasetLocation, workers: int | None) -> None:
+    """Check the data set.
+
+    Raises:
+        DatasetError: with every error that was found.
+    """
+    from segwright.dataset import check
+    from segwright.parallel import available_cores
+
+    with terminal.progress() as progress:
+        report = check(location.raw, workers=workers or available_cores(), progress=progress, environ=os.environ)
+    for problem in report.warnings:
+        terminal.note(f"warning: {problem.text}")
+    if not report.ok:
+        raise DatasetError("\n".join(problem.text for problem in report.errors))
+    terminal.note(f"{report.num_cases} cases, no errors.")
+
+
+def predict_test_cases(
+    terminal: Terminal, steps: Steps, location: DatasetLocation, model: Path, fold: Fold, device: str | None
+) -> tuple[TestFolders, Summary] | None:
+    """Predict imagesTs, if there is one, and score it, if there are labelsTs. Returns None where nothing was scored."""
+    images, references = location.raw / "imagesTs", location.raw / "labelsTs"
+    if not images.is_dir() or not any(images.iterdir()):
+        return None
+    from segwright.evaluation import evaluate_folder
+    from segwright.inference import Predictor, predict_folder
+    from segwright.report import TestFolders
+
+    predictions = model / f"predictions_imagesTs_fold_{fold}"
+    predictor = Predictor.from_folder(model, folds=[fold], device=choose_device(device))
+    with steps.step("predict test cases"), terminal.progress() as progress:
+        result = predict_folder(
+            predictor, images, predictions, overwrite=_is_older(predictions, model, fold), progress=progress
+        )
+    if result.failures:
+        raise CasesFailedError(
+            "Some test cases could not be predicted:", {failure.case_id: failure.message for failure in result.failures}
+        )
+    if not references.is_dir():
+        return None
+    with steps.step("score test cases"):
+        summary = evaluate_folder(
+            predictions,
+            references,
+            labels=predictor.description.labels,
+            file_ending=predictor.description.file_ending,
+            reader=_reader(predictor),
+        )
+        summary.write(predictions / "summary.json")
+    return TestFolders(predictions=predictions, references=references, images=images), summary
+
+
+def _is_older(predictions: Path, model: Path, fold: Fold) -> bool:
+    """Whether predictions were made before the model was trained anew."""
+    trained = (model / f"fold_{fold}" / "checkpoint_final.pth").stat().st_mtime
+    return any(path.stat().st_mtime < trained for path in predictions.glob("*"))
+
+
+def _reader(predictor: Any) -> Any:
+    from segwright.io import reader_named
+
+    return reader_named(predictor.plan.image_reader_writer)
