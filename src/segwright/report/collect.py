@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from segwright.dataset import Case, DatasetDescription, RawDataset, find_cases
-from segwright.errors import DatasetError, SegwrightError, message
+from segwright.errors import SegwrightError
 from segwright.evaluation import Summary
+from segwright.fingerprint import FILE_NAME as FINGERPRINT_FILE
+from segwright.fingerprint import Fingerprint
 from segwright.io import ImageReaderWriter, choose_reader, reader_named
-from segwright.io.json_file import read_json
 from segwright.planning.plan import Plan
 from segwright.report.cases import CaseFiles, score_section
 from segwright.report.content import (
@@ -103,7 +104,8 @@ def collect_report(
 
 def _headline(section: ScoreSection, sources: ReportSources) -> Headline:
     is_test = sources.test is not None and section.title == _TEST_TITLE
-    words = sources.test.cases_in_words if is_test and sources.test is not None else "validation cases"
+    words = "training cases" if sources.fold == "all" else "validation cases"
+    words = sources.test.cases_in_words if is_test and sources.test is not None else words
     num_cases = len(section.cases)
     words = words.removesuffix("s") if num_cases == 1 else words
     return Headline(section.mean_foreground_dice, num_cases, words)
@@ -132,33 +134,18 @@ def _description(sources: ReportSources, gaps: dict[str, Missing]) -> DatasetDes
         return None
 
 
-def _fingerprint(sources: ReportSources, gaps: dict[str, Missing]) -> Mapping[str, Any] | None:
-    name = "dataset_fingerprint.json"
-    path = _first_file(_inside(sources.preprocessed, name), _inside(sources.model, name))
+def _fingerprint(sources: ReportSources, gaps: dict[str, Missing]) -> Fingerprint | None:
+    path = _first_file(_inside(sources.preprocessed, FINGERPRINT_FILE), _inside(sources.model, FINGERPRINT_FILE))
     if path is None:
         gaps["data"] = Missing(
             "Sizes and spacings have not been measured yet.", f"segwright plan {sources.dataset_name}"
         )
         return None
     try:
-        return _read_fingerprint(path)
+        return Fingerprint.read(path)
     except SegwrightError as error:
         gaps["data"] = Missing(str(error), f"segwright plan {sources.dataset_name}")
         return None
-
-
-def _read_fingerprint(path: Path) -> Mapping[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict) or not {"spacings", "shapes_after_crop"} <= value.keys():
-        raise DatasetError(
-            message(
-                path,
-                expected="the keys 'spacings' and 'shapes_after_crop'",
-                got=type(value).__name__ if not isinstance(value, dict) else ", ".join(value),
-                remedy="Measure the data set again.",
-            )
-        )
-    return value
 
 
 def _plan(sources: ReportSources, gaps: dict[str, Missing]) -> Plan | None:
@@ -241,7 +228,7 @@ def _scores(
             continue
         try:
             summary = Summary.read(path)
-            files = None if sections else _case_files(scored, description, plan)
+            files = None if sections else _case_files(scored, description, plan, gaps)
             words = f"{len(summary.metric_per_case)} {scored.cases_in_words}"
             sections.append(
                 score_section(summary, description.labels, title=scored.title, cases_in_words=words, files=files)
@@ -278,29 +265,37 @@ def _validation_set(sources: ReportSources) -> _ScoredSet | None:
         return None
     kept = _inside(sources.preprocessed, "gt_segmentations")
     references = kept if kept is not None and kept.is_dir() else _inside(raw, "labelsTr")
+    held_out = sources.fold != "all"
     return _ScoredSet(
-        title=f"validation cases of fold {sources.fold}",
-        cases_in_words=f"cases that the training of fold {sources.fold} held out.",
+        title=f"validation cases of fold {sources.fold}" if held_out else "training cases",
+        cases_in_words=f"cases that the training of fold {sources.fold} held out."
+        if held_out
+        else "cases that the model was trained on, so the scores say little about unseen cases.",
         predictions=folder / "validation",
         references=references,
         images=lambda: () if raw is None else RawDataset.open(raw).cases,
     )
 
 
-def _case_files(scored: _ScoredSet, description: DatasetDescription, plan: Plan | None) -> CaseFiles | None:
+def _case_files(
+    scored: _ScoredSet, description: DatasetDescription, plan: Plan | None, gaps: dict[str, Missing]
+) -> CaseFiles | None:
     """Where to find what the pictures show; None where images or references are not at hand."""
     try:
         images = {case.case_id: case for case in scored.images()}
-    except SegwrightError:
-        images = {}
+        reader = _reader(description, plan)
+    except SegwrightError as error:
+        gaps["pictures"] = Missing(f"No pictures of cases: {error}", "")
+        return None
     if scored.references is None or not images:
+        gaps["pictures"] = Missing("No pictures of cases: their images and references are not at hand.", "")
         return None
     return CaseFiles(
         images=images,
         predictions=scored.predictions,
         references=scored.references,
         file_ending=description.file_ending,
-        reader=_reader(description, plan),
+        reader=reader,
         channel_names=description.channel_names,
     )
 

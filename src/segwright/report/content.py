@@ -162,7 +162,7 @@ class Missing:
 class ReportContent:
     """Everything on the page. Whatever is empty or None is left out, or listed in `missing` by its section.
 
-    `missing` is keyed by section: "scores", "data", "plan", "budget", "curves".
+    `missing` is keyed by section: "scores", "pictures", "data", "plan", "budget", "curves".
     """
 
     title: str

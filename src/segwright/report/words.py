@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from segwright.dataset import DatasetDescription
+from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Configuration
 from segwright.report.content import DataSection, Fact, PlanSection
 
@@ -22,8 +23,8 @@ _NORMALIZATION_IN_WORDS = {
 }
 
 
-def describe_data(description: DatasetDescription, fingerprint: Mapping[str, Any] | None) -> DataSection:
-    """Say what the data set holds; spacings and shapes come from dataset_fingerprint.json, where there is one."""
+def describe_data(description: DatasetDescription, fingerprint: Fingerprint | None) -> DataSection:
+    """Say what the data set holds; spacings and shapes come from its fingerprint, where there is one."""
     labels = description.labels
     classes = [labels.name_of(value) for value in labels.classes]
     channels = description.channel_names
@@ -90,9 +91,9 @@ def _plan_facts(configuration: Configuration, plan_name: str) -> tuple[Fact, ...
     )
 
 
-def _measured(fingerprint: Mapping[str, Any]) -> tuple[str, list[Fact]]:
-    spacings = np.asarray(fingerprint["spacings"], dtype=float)
-    shapes = np.asarray(fingerprint["shapes_after_crop"], dtype=float)
+def _measured(fingerprint: Fingerprint) -> tuple[str, list[Fact]]:
+    spacings = np.asarray(fingerprint.spacings_mm, dtype=float)
+    shapes = np.asarray(fingerprint.shapes_after_crop, dtype=float)
     median_spacing, median_shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
     in_mm = _spacing(median_spacing)
     ratio = _anisotropy(median_spacing)
