@@ -104,6 +104,10 @@ def test_nearest_exact_indices_equal_torch_for_many_sizes() -> None:
             np.testing.assert_array_equal(intensity.nearest_exact_indices(size, new_size), wanted)
 
 
+def test_the_deviation_is_the_unbiased_one() -> None:
+    assert intensity.mean_and_deviation(np.array([1, 2, 6], np.float32)) == pytest.approx((3, np.sqrt(7)))
+
+
 def test_noise_has_the_given_standard_deviation_and_differs_per_voxel_and_channel() -> None:
     image = np.full((2, 40, 50, 40), 3, np.float32)
     intensity.add_noise(image, 0.07, np.random.default_rng(0))

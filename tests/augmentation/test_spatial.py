@@ -68,7 +68,9 @@ def _reference(
 def _data(crop_size: tuple[int, ...], seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((2, *crop_size), dtype=np.float32)
-    return image, rng.integers(-1, 4, (2, *crop_size)).astype(np.int16)
+    seg = rng.integers(-1, 4, (2, *crop_size)).astype(np.int16)
+    seg[1][rng.random(crop_size) < 0.95] = 1  # mostly of one label, with lone voxels of others
+    return image, seg
 
 
 def _mirror_axes(num_axes: int) -> st.SearchStrategy[tuple[int, ...]]:
