@@ -1,5 +1,75 @@
-"""Segwright: medical image segmentation that configures itself."""
+"""Segwright: medical image segmentation that configures itself, with nnU-Net v2's method and files."""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segwright.dataset import DatasetDescription, RawDataset
+    from segwright.dataset import check as check_dataset
+    from segwright.errors import SegwrightError
+    from segwright.evaluation import Summary, evaluate_folder
+    from segwright.fingerprint import Fingerprint, fingerprint_dataset
+    from segwright.inference import Predictor, predict_folder
+    from segwright.labels import Labels
+    from segwright.planning import Plan, explain_plan, make_plan
+    from segwright.preprocessing.cohort import preprocess_dataset
+    from segwright.training.run import train
+    from segwright.training.trainer import Trainer
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "DatasetDescription",
+    "Fingerprint",
+    "Labels",
+    "Plan",
+    "Predictor",
+    "RawDataset",
+    "SegwrightError",
+    "Summary",
+    "Trainer",
+    "check_dataset",
+    "evaluate_folder",
+    "explain_plan",
+    "fingerprint_dataset",
+    "make_plan",
+    "predict_folder",
+    "preprocess_dataset",
+    "train",
+]
+
+# Where each public name lives; it is imported when it is first asked for, so that `import segwright` costs nothing.
+_PLACES = {
+    "DatasetDescription": "dataset",
+    "Fingerprint": "fingerprint",
+    "Labels": "labels",
+    "Plan": "planning",
+    "Predictor": "inference",
+    "RawDataset": "dataset",
+    "SegwrightError": "errors",
+    "Summary": "evaluation",
+    "Trainer": "training.trainer",
+    "check_dataset": "dataset:check",
+    "evaluate_folder": "evaluation",
+    "explain_plan": "planning",
+    "fingerprint_dataset": "fingerprint",
+    "make_plan": "planning",
+    "predict_folder": "inference",
+    "preprocess_dataset": "preprocessing.cohort",
+    "train": "training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'segwright' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(importlib.import_module(f"segwright.{module}"), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

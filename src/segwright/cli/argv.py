@@ -23,8 +23,8 @@ def expand(argv: Sequence[str], parameters: Sequence[Any]) -> list[str]:
     """Rewrite a verb's arguments so that each value has its option before it and the positionals come last.
 
     An option that may be repeated takes every value up to the next option. When positionals are then missing, it gives
-    back its last values, so that `predict --model M --folds 0 1 INPUT OUTPUT` means what it says. Numbers below zero are
-    values. `parameters` are click's, whichever copy of click typer brings.
+    back its last values, so that `predict --model M --folds 0 1 INPUT OUTPUT` means what it says. Numbers below zero
+    are values. `parameters` are click's, whichever copy of click typer brings.
 
     Example:
         `4 -c 2d 3d_fullres --workers 2` becomes `-c 2d -c 3d_fullres --workers 2 -- 4`.

@@ -11,6 +11,7 @@ import typer
 
 from segwright.cli.console import Terminal
 from segwright.cli.options import DEFAULT_PLANS, DatasetArgument, Fold, PlansOption, WorkspaceOption, locate, parse_fold
+from segwright.errors import PlanError
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation
@@ -89,7 +90,9 @@ def _plan_words(location: DatasetLocation, model: Path | None, plans: str) -> li
     files = [location.preprocessed / name for name in (f"{plans}.json", FILE_NAME, "dataset.json")]
     if model is None or not all(file.is_file() for file in files):
         return []
-    explanation = explain_plan(
-        Plan.read(files[0]), Fingerprint.read(files[1]), DatasetDescription.read(files[2]), model.name.split("__")[-1]
-    )
+    plan, fingerprint, description = Plan.read(files[0]), Fingerprint.read(files[1]), DatasetDescription.read(files[2])
+    try:
+        explanation = explain_plan(plan, fingerprint, description, model.name.split("__")[-1])
+    except PlanError:  # the page says itself that the plan is wrong
+        return []
     return [f"{paragraph.topic}: {paragraph.text}" for paragraph in explanation.paragraphs]

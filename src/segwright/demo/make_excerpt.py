@@ -27,7 +27,7 @@ ENDING = ".nii.gz"
 
 _HEADER_BYTES = 352
 _FLOAT32, _UINT8, _UINT16 = 16, 2, 512
-_DTYPES = {_FLOAT32: np.dtype("<f4"), _UINT8: np.dtype("u1"), _UINT16: np.dtype("<u2")}
+_DTYPES: dict[int, np.dtype[Any]] = {_FLOAT32: np.dtype("<f4"), _UINT8: np.dtype("u1"), _UINT16: np.dtype("<u2")}
 
 
 def main(source: Path, output: Path) -> None:
@@ -94,7 +94,7 @@ def _factor_of(path: Path) -> float:
 
 
 def pack(compressed: bytes) -> bytes:
-    """Return the NIfTI file with the same values in fewer bytes, or as it is where these are no multiples of a factor."""
+    """Return the NIfTI file with the same values in fewer bytes, or as it is if they are no multiples of a factor."""
     header, values = _parse(gzip.decompress(compressed))
     factor = 1.0
     if _datatype(header) == _FLOAT32:
