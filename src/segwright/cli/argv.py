@@ -12,7 +12,7 @@ Kind = Literal["flag", "one", "many"]
 
 @dataclass
 class _Parts:
-    """What a command line holds so far. `last_many` are places in `options`: the values of the last option of several."""
+    """What a command line holds so far; `last_many` are places in `options`: the last values of several of one option."""
 
     options: list[str] = field(default_factory=list)
     positionals: list[str] = field(default_factory=list)
