@@ -12,7 +12,7 @@ Kind = Literal["flag", "one", "many"]
 
 @dataclass
 class _Parts:
-    """What a command line holds so far; `last_many` are the places in `options` of the last repeated option's values."""
+    """What a command line holds so far; `last_many`: places in `options` of the last repeated option's values."""
 
     options: list[str] = field(default_factory=list)
     positionals: list[str] = field(default_factory=list)
