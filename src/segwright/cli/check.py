@@ -16,9 +16,14 @@ def check(
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Look for every problem of every case of a data set, at once. Exit code 2 if there are errors.
+    """Look for every problem of every case, at once.
 
-    Examples: segwright check Dataset004_Hippocampus, segwright check 4 --json
+    Exit code 2 if there are errors.
+
+    \b
+    Examples:
+      segwright check Dataset004_Hippocampus
+      segwright check 4 --json
     """
     from segwright.dataset import check as check_dataset
     from segwright.parallel import available_cores

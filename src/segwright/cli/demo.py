@@ -24,11 +24,14 @@ def demo(
     ),
     device: DeviceOption = None,
 ) -> int:
-    """From labelled MRI scans to a trained, scored model and a report: a few minutes on a CPU.
+    """See it work on real MRI scans, in minutes on a CPU.
 
     The data, 64 hippocampus scans of the Medical Segmentation Decathlon, are part of the package.
 
-    Examples: segwright demo, segwright demo --output /tmp/demo
+    \b
+    Examples:
+      segwright demo
+      segwright demo --output /tmp/demo
     """
     from segwright import demo as material
     from segwright.dataset import DatasetDescription, Workspace

@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label maps.")],
-    references: Annotated[Path, typer.Argument(help="Folder of reference label maps of the same names.")],
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label maps.")],
+    references: Annotated[
+        Path, typer.Argument(metavar="REFERENCES", help="Folder of reference label maps of the same names.")
+    ],
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Score predictions against references, per class and case; writes summary.json beside the predictions.
+    """Score predictions against references, per class and case.
 
-    Examples: segwright evaluate masks/ labelsTs/, segwright evaluate masks/ labelsTs/ --json
+    Writes summary.json beside the predictions. The labels are those of a dataset.json beside predictions or references.
+
+    \b
+    Examples:
+      segwright evaluate masks/ labelsTs/
+      segwright evaluate masks/ labelsTs/ --json
     """
     from segwright.evaluation import evaluate_folder, labels_for_evaluation
     from segwright.parallel import available_cores

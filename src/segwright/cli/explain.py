@@ -52,9 +52,15 @@ def explain(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Say why the plan is as it is, what memory it needs, and what a training would be: iterations, patches, passes.
+    """Say why the plan is as it is, and what training would be.
 
-    Examples: segwright explain 4, segwright explain 4 -c 3d_fullres --epochs 100 --batch-size 4
+    Tells of spacing, patch, depth, batch size and the memory they need, and of iterations, patches and passes over
+    the cases. Takes the settings of train.
+
+    \b
+    Examples:
+      segwright explain 4
+      segwright explain 4 -c 3d_fullres --epochs 100 --batch-size 4
     """
     from segwright.dataset import DatasetDescription
     from segwright.fingerprint import FILE_NAME, Fingerprint

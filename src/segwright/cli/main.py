@@ -38,15 +38,18 @@ VERBS: dict[str, Callable[..., int | None]] = {
 
 HELP = """Segment medical images with a U-Net that configures itself. Reads and writes nnU-Net v2's files.
 
-Start with: segwright demo
+Start with `segwright demo`. For your own data, `segwright run DATASET` does everything; check, plan, explain,
+preprocess, train, predict, evaluate and report are its steps.
 
-Your own data: segwright run DATASET does everything; check, plan, explain, preprocess, train, predict, evaluate and
-report are its steps. DATASET is the folder of a raw nnU-Net v2 data set, or its id or name in the workspace.
-
-The workspace holds raw/, preprocessed/ and results/: --workspace DIR, else nnUNet_raw, nnUNet_preprocessed and
+DATASET is the folder of a raw nnU-Net v2 data set, or its id or name in the workspace. The workspace holds raw/,
+preprocessed/ and results/: --workspace DIR, else nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and
 nnUNet_results where set, else ./segwright.
 
-Examples: segwright run 4, segwright train 4 3d_fullres 0, segwright predict scans/ masks/ --model FOLDER
+\b
+Examples:
+  segwright run 4
+  segwright train 4 3d_fullres 0
+  segwright predict scans/ masks/ --model FOLDER
 """
 _USER_OS_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of whichever click typer uses
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    command: Any = typer.main.get_command(_app())
+    command: Any = typer.main.get_command(_app(words[0] if words else None))
     verb = command.commands.get(words[0]) if words else None
     args = [words[0], *expand(words[1:], verb.params)] if verb is not None else list(words or ["--help"])
     try:
@@ -80,9 +83,13 @@ def _run(words: Sequence[str]) -> int:
         return ended.exit_code
 
 
-def _app() -> typer.Typer:
+def _app(verb: str | None) -> typer.Typer:
+    """The application, with the parameters of one verb: those of all ten would take typer a quarter of a second."""
     app = typer.Typer(
-        add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 
     @app.callback(help=HELP)
@@ -95,8 +102,15 @@ def _app() -> typer.Typer:
         del version, debug  # main() has looked at them
 
     for name, function in VERBS.items():
-        app.command(name)(function)
+        app.command(name)(function if name == verb else _without_parameters(function))
     return app
+
+
+def _without_parameters(function: Callable[..., int | None]) -> Callable[[], None]:
+    def listed() -> None: ...
+
+    listed.__doc__ = function.__doc__
+    return listed
 
 
 def _print_version(wanted: bool) -> None:

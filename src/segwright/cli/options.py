@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from segwright.dataset import DatasetLocation, Workspace
 from segwright.errors import MissingFileError, SettingsError, message
 
 if TYPE_CHECKING:
     import torch
 
+    from segwright.dataset import DatasetLocation, Workspace
     from segwright.planning import Plan
 
 DEFAULT_PLANS = "nnUNetPlans"
 
 DatasetArgument = Annotated[
-    str, typer.Argument(help="Folder of a raw nnU-Net v2 data set, or its id or name in the workspace.")
+    str,
+    typer.Argument(metavar="DATASET", help="Folder of a raw nnU-Net v2 data set, or its id or name in the workspace."),
 ]
 WorkspaceOption = Annotated[
     Path | None,
@@ -63,6 +64,8 @@ Fold = int | Literal["all"]
 
 def workspace_of(folder: Path | None) -> Workspace:
     """Resolve the workspace; the environment and the current folder are read here and nowhere else."""
+    from segwright.dataset import Workspace
+
     return Workspace.resolve(folder, os.environ, Path.cwd())
 
 

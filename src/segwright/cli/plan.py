@@ -27,7 +27,10 @@ GpuMemoryOption = Annotated[
 
 def plan(
     dataset: Annotated[
-        str | None, typer.Argument(help="Folder of a raw nnU-Net v2 data set, or its id or name in the workspace.")
+        str | None,
+        typer.Argument(
+            metavar="DATASET", help="Folder of a raw nnU-Net v2 data set, or its id or name in the workspace."
+        ),
     ] = None,
     planner: PlannerOption = "ExperimentPlanner",
     gpu_memory: GpuMemoryOption = None,
@@ -46,10 +49,16 @@ def plan(
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure a data set and plan its networks: spacing, patch, depth, batch size.
+    """Measure a data set and plan its networks.
 
-    Examples: segwright plan 4, segwright plan 4 --planner nnUNetPlannerResEncL --gpu-memory 16, and without images
-    segwright plan --fingerprint F.json --dataset-json D.json --output P.json
+    Decides spacing, patch, depth and batch size. A measurement is kept until a case changes, and configurations that
+    you added to the plans file by hand stay in it.
+
+    \b
+    Examples:
+      segwright plan 4
+      segwright plan 4 --planner nnUNetPlannerResEncL --gpu-memory 16
+      segwright plan --fingerprint F.json --dataset-json D.json --output P.json
     """
     terminal = Terminal.open()
     if dataset is None:

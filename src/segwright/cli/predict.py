@@ -28,9 +28,14 @@ def predict(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Segment every image of a folder. Cases that are done are skipped; a bad one does not stop the others.
+    """Segment every image of a folder.
 
-    Examples: segwright predict scans/ masks/ --model MODEL, segwright predict scans/ masks/ --model MODEL --folds 0 1
+    Cases that are done are skipped; a bad one does not stop the others.
+
+    \b
+    Examples:
+      segwright predict scans/ masks/ --model MODEL
+      segwright predict scans/ masks/ --model MODEL --folds 0 1
     """
     from segwright.inference import Predictor, predict_folder
 

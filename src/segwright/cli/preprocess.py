@@ -36,9 +36,13 @@ def preprocess(
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
 ) -> int:
-    """Crop, normalise, resample and store every case. Cases that are done are skipped.
+    """Crop, normalise, resample and store every case.
 
-    Examples: segwright preprocess 4 -c 3d_fullres -c 2d
+    Cases that are done are skipped.
+
+    \b
+    Examples:
+      segwright preprocess 4 -c 3d_fullres -c 2d
     """
     terminal = Terminal.open()
     location = locate(dataset, workspace)

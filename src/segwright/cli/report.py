@@ -30,9 +30,14 @@ def report(
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> int:
-    """Write one page that can be mailed: data, plan, training, scores, and pictures of cases.
+    """Write one page: data, plan, training, scores and pictures.
 
-    Examples: segwright report 4, segwright report 4 -c 2d -f 1 --output hippocampus.html
+    It is a single HTML file that can be mailed.
+
+    \b
+    Examples:
+      segwright report 4
+      segwright report 4 -c 2d -f 1 --output hippocampus.html
     """
     terminal = Terminal.open()
     location = locate(dataset, workspace)

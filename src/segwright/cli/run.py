@@ -87,11 +87,16 @@ def run(
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
 ) -> int:
-    """Do everything: check, plan, preprocess, train, validate, report; predict and score imagesTs where there are any.
+    """Do everything, from check to report.
+
+    Predicts imagesTs too where there is one, and scores it where there is labelsTs.
 
     Steps that are done are skipped, and a training that was interrupted goes on.
 
-    Examples: segwright run Dataset004_Hippocampus, segwright run 4 -c 2d --epochs 50
+    \b
+    Examples:
+      segwright run Dataset004_Hippocampus
+      segwright run 4 -c 2d --epochs 50
     """
     terminal = Terminal.open()
     steps = Steps(terminal)

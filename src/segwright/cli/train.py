@@ -41,8 +41,10 @@ INTERRUPTED = 130
 
 def train(
     dataset: DatasetArgument,
-    configuration: Annotated[str, typer.Argument(help="Configuration of the plan, such as 3d_fullres.")],
-    fold: Annotated[str, typer.Argument(help="Number of the split to hold out, or all.")],
+    configuration: Annotated[
+        str, typer.Argument(metavar="CONFIGURATION", help="Configuration of the plan, such as 3d_fullres.")
+    ],
+    fold: Annotated[str, typer.Argument(metavar="FOLD", help="Number of the split to hold out, or all.")],
     plans: PlansOption = DEFAULT_PLANS,
     trainer: TrainerOption = None,
     epochs: EpochsOption = None,
@@ -59,10 +61,17 @@ def train(
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> int:
-    """Train one configuration on one fold, and validate it on the cases held out.
+    """Train one configuration on one fold, and validate it.
 
-    Examples: segwright train 4 3d_fullres 0, segwright train 4 3d_fullres 0 --epochs 100 --batch-size 4,
-    segwright train 4 3d_fullres 0 --trainer my_trainer.py:MyTrainer, segwright train 4 3d_fullres 0 --continue
+    Ctrl-C saves everything; the same command with --continue goes on. What the command line does not set comes from
+    the trainer class, then the plan, then nnU-Net's defaults.
+
+    \b
+    Examples:
+      segwright train 4 3d_fullres 0
+      segwright train 4 3d_fullres 0 --epochs 100 --batch-size 4
+      segwright train 4 3d_fullres 0 --trainer my_trainer.py:MyTrainer
+      segwright train 4 3d_fullres 0 --continue
     """
     terminal = Terminal.open()
     location = locate(dataset, workspace)
