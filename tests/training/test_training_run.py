@@ -13,7 +13,15 @@ import pytest
 import torch
 from filelock import FileLock
 
-from segwright.errors import DatasetError, LockedError, MissingFileError, PlanError, SettingsError, TrainingError
+from segwright.errors import (
+    DatasetError,
+    LockedError,
+    MissingFileError,
+    PlanError,
+    SettingsError,
+    TrainerError,
+    TrainingError,
+)
 from segwright.interop.checkpoint_file import read_checkpoint
 from segwright.training.monitor import read_log
 from segwright.training.run import TrainingOutcome, train
@@ -269,6 +277,28 @@ def test_a_second_process_is_told_no(tiny: Any, tmp_path: Path) -> None:
     model_folder.mkdir()
     with FileLock(model_folder / ".fold_0.lock"), pytest.raises(LockedError, match="another process"):
         run(tiny, tmp_path)
+
+
+class OfAnotherAge(Trainer):
+    """Has the argument that nnU-Net dropped in version 2.6."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, unpack_dataset, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+
+
+def test_a_foreign_init_is_told_what_to_take(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"OfAnotherAge: expected an __init__.*unpack_dataset.*class attributes"):
+        run(tiny, tmp_path, trainer_class=OfAnotherAge)
+
+
+def test_a_start_that_left_no_checkpoint_leaves_no_clutter(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        run(tiny, tmp_path, trainer_class=Diverging)
+    with pytest.raises(TrainingError):
+        run(tiny, tmp_path, trainer_class=Diverging, resume=True)
+    model_folder = tmp_path / "Diverging__nnUNetPlans__tiny"
+    assert [path.name for path in model_folder.iterdir() if path.is_dir()] == ["fold_0"]
+    assert [event["event"] for event in read_log(model_folder / "fold_0" / "training_log.jsonl")] == ["start"]
 
 
 class Diverging(Trainer):

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from segwright.dataset import DatasetDescription, Split, create_splits, read_splits, split_for_fold, write_splits
-from segwright.errors import LockedError, MissingFileError, message
+from segwright.errors import LockedError, MissingFileError, TrainerError, message
 from segwright.evaluation import Summary
 from segwright.io.atomic import write_json_atomic
 from segwright.parallel import available_cores
@@ -95,7 +95,7 @@ def train(
     description = DatasetDescription.read(preprocessed_folder / "dataset.json")
     store = _open_store(preprocessed_folder / entry.data_identifier, configuration)
     split = _split(preprocessed_folder / "splits_final.json", fold, store)
-    trainer = trainer_class(plan.raw, configuration, fold, description.raw, device=device)
+    trainer = _make_trainer(trainer_class, plan, configuration, fold, description, device)
     model_folder = results_folder / model_folder_name(trainer_class, plan, configuration)
     fold_folder = model_folder / f"fold_{fold}"
     model_folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +134,27 @@ def _run(
         return TrainingOutcome(fold_folder, model_folder, finished=False, summary=None)
     trainer.monitor.event("end", {"foreground_mean_dice": summary.foreground_mean["Dice"]})
     return TrainingOutcome(fold_folder, model_folder, finished=True, summary=summary)
+
+
+def _make_trainer(
+    trainer_class: type[Trainer],
+    plan: Plan,
+    configuration: str,
+    fold: Fold,
+    description: DatasetDescription,
+    device: torch.device,
+) -> Trainer:
+    try:
+        return trainer_class(plan.raw, configuration, fold, description.raw, device=device)
+    except TypeError as error:
+        raise TrainerError(
+            message(
+                f"trainer class {trainer_class.__name__}",
+                expected="an __init__(self, plans, configuration, fold, dataset_json, device) that passes these on",
+                got=str(error),
+                remedy="Leave __init__ out and set class attributes (num_epochs = 100), or give it these arguments.",
+            )
+        ) from error
 
 
 def _open_store(folder: Path, configuration: str) -> PreprocessedStore:
@@ -181,7 +202,8 @@ def _locked(lock_file: Path, fold_folder: Path) -> Iterator[None]:
 
 def _move_aside(fold_folder: Path) -> Path | None:
     """Keep an earlier training of this fold under another name, one that nnU-Net does not take for a fold."""
-    if not fold_folder.is_dir() or not any(fold_folder.iterdir()):
+    if newest_checkpoint(fold_folder) is None:
+        (fold_folder / LOG_FILE).unlink(missing_ok=True)
         return None
     now = datetime.now().strftime("%Y%m%d_%H%M%S_%f")
     return fold_folder.rename(fold_folder.with_name(f"earlier_{fold_folder.name}_{now}"))
