@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from segwright.cli.console import Terminal
 from segwright.cli.options import DatasetArgument, JsonOption, WorkersOption, WorkspaceOption, locate
+from segwright.errors import DatasetError
+
+if TYPE_CHECKING:
+    from segwright.dataset import CheckReport, DatasetLocation
 
 FOUND_ERRORS = 2
 
@@ -25,15 +30,9 @@ def check(
       segwright check Dataset004_Hippocampus
       segwright check 4 --json
     """
-    from segwright.dataset import check as check_dataset
-    from segwright.parallel import available_cores
-
     terminal = Terminal.open()
     location = locate(dataset, workspace)
-    with terminal.progress() as progress:
-        report = check_dataset(
-            location.raw, workers=workers or available_cores(), progress=progress, environ=os.environ
-        )
+    report = _check(terminal, location, workers)
     if as_json:
         terminal.json(report.to_json())
         return 0 if report.ok else FOUND_ERRORS
@@ -45,3 +44,27 @@ def check(
         f"{verdict}."
     )
     return 0 if report.ok else FOUND_ERRORS
+
+
+def check_or_stop(terminal: Terminal, location: DatasetLocation, workers: int | None) -> None:
+    """Check the data set.
+
+    Raises:
+        DatasetError: with every error that was found.
+    """
+    report = _check(terminal, location, workers)
+    for problem in report.warnings:
+        terminal.note(f"Warning: {problem.text}")
+    if not report.ok:
+        errors = "\n".join(problem.text for problem in report.errors)
+        more = f"{len(report.errors)} errors in {location.name}:\n" if len(report.errors) > 1 else ""
+        raise DatasetError(more + errors)
+    terminal.note(f"{report.num_cases} cases, no errors.")
+
+
+def _check(terminal: Terminal, location: DatasetLocation, workers: int | None) -> CheckReport:
+    from segwright.dataset import check as check_dataset
+    from segwright.parallel import available_cores
+
+    with terminal.progress() as progress:
+        return check_dataset(location.raw, workers=workers or available_cores(), progress=progress, environ=os.environ)

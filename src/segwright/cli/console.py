@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,8 @@ class Terminal:
         self.out.print(text)
 
     def json(self, value: Any) -> None:
-        """Print an answer for a program: JSON and nothing else on stdout."""
-        self.out.print(json.dumps(value, indent=2), soft_wrap=True)
+        """Print an answer for a program: JSON and nothing else on stdout; what is no number becomes null."""
+        self.out.file.write(json.dumps(_strict(value), indent=2) + "\n")
 
     def note(self, text: str) -> None:
         """Say something on stderr."""
@@ -86,7 +87,9 @@ class Terminal:
             def show(what: str, done: int, total: int) -> None:
                 if what not in tasks:
                     tasks[what] = bars.add_task(what, total=total)
-                bars.update(tasks[what], completed=done, total=total)
+                elif done <= 1:  # the same kind of work begins again, such as the tiles of the next image
+                    bars.reset(tasks[what], total=total)
+                bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
             yield show
 
@@ -103,14 +106,16 @@ class PlainProgress:
         """Print a line if the last one is some seconds old, or the work is done."""
         now = time.monotonic()
         start = self.started.setdefault(what, now)
+        spent = now - start
         finished = done >= total
-        if not finished and (done == 0 or now - self.last_line < SECONDS_BETWEEN_LINES):
+        if finished:
+            del self.started[what]  # the same kind of work may begin again
+        wait = 1.0 if finished else SECONDS_BETWEEN_LINES
+        if done == 0 or spent < wait or now - self.last_line < wait:
             return
         self.last_line = now
-        spent = now - start
-        left = "" if finished or not done else f", {in_words(spent / done * (total - done))} left"
-        took = f" in {in_words(spent)}" if finished else ""
-        self.terminal.note(f"{what}: {done} of {total}{took}{left}")
+        rest = f"in {in_words(spent)}" if finished else f"{in_words(spent / done * (total - done))} left"
+        self.terminal.note(f"{what}: {done} of {total} ({100 * done // total} %), {rest}")
 
 
 def in_words(seconds: float) -> str:
@@ -123,6 +128,16 @@ def in_words(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(entry) for entry in value]
+    return value
 
 
 def _is_number(text: str) -> bool:

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
 from segwright.cli.evaluate import show_scores
 from segwright.cli.options import DeviceOption
 from segwright.cli.plan import plan_dataset
 from segwright.cli.preprocess import preprocess_configurations
 from segwright.cli.report import write_page
-from segwright.cli.run import Steps, check_or_stop, predict_test_cases
+from segwright.cli.run import Steps, predict_test_cases
 from segwright.cli.train import finish, train_fold
 
 
@@ -46,7 +47,7 @@ def demo(
     with steps.step("check"):
         check_or_stop(terminal, location, None)
     with steps.step("fingerprint and plan"):
-        plan, path = plan_dataset(terminal, location)
+        plan, path = plan_dataset(terminal, location, checked=True)
         plan = plan.with_configuration(material.CONFIGURATION, material.demo_configuration(plan))
         plan.write(path)
     with steps.step("preprocess"):
@@ -56,7 +57,8 @@ def demo(
             terminal, location, plan, material.CONFIGURATION, material.FOLD, flags=material.TRAINING, device=device
         )
     if not outcome.finished:
-        return finish(terminal, outcome)
+        words = ["train", raw, material.CONFIGURATION, material.FOLD, "--workspace", output]
+        return finish(terminal, outcome, again=[*map(str, words), "--continue"])
     test = predict_test_cases(terminal, steps, location, outcome.model_folder, material.FOLD, device)
     assert test is not None, "the demo's data have test cases"
     folders, summary = test

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segwright.cli.console import Terminal
+from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import JsonOption, WorkersOption
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def evaluate(
     from segwright.parallel import available_cores
 
     terminal = Terminal.open()
-    with terminal.progress() as progress:
+    with all_or_nothing(), terminal.progress() as progress:
         setup = labels_for_evaluation(predictions, references, progress=progress)
         summary = evaluate_folder(
             predictions,

@@ -20,6 +20,7 @@ import typer
 from segwright.cli import check, demo, evaluate, explain, plan, predict, preprocess, report, run, train
 from segwright.cli.argv import expand
 from segwright.cli.console import Terminal
+from segwright.cli.failures import describe
 from segwright.errors import CasesFailedError, SegwrightError
 
 OK, CASES_FAILED, BUG, USER_MISTAKE, INTERRUPTED = 0, 1, 1, 2, 130
@@ -123,7 +124,7 @@ def _print_version(wanted: bool) -> None:
 
 def _explain(error: Exception, words: Sequence[str]) -> int:
     if isinstance(error, CasesFailedError):
-        _tell(_with_failures(error))
+        _tell(describe(error))
         return CASES_FAILED
     if isinstance(error, SegwrightError):
         _tell(str(error))
@@ -145,12 +146,6 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         return USER_MISTAKE
     _tell(_bug(error, words))
     return BUG
-
-
-def _with_failures(error: CasesFailedError) -> str:
-    told = str(error)
-    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if case_id not in told]
-    return "\n".join([told, *lines])
 
 
 def _bug(error: Exception, words: Sequence[str]) -> str:

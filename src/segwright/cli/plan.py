@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
+from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import JsonOption, WorkersOption, WorkspaceOption, locate
 from segwright.errors import SettingsError, message
 
@@ -92,8 +94,12 @@ def plan_dataset(
     target_spacing: Sequence[float] | None = None,
     clean: bool = False,
     workers: int | None = None,
+    checked: bool = False,
 ) -> tuple[Plan, Path]:
-    """Fingerprint and plan a data set; write plans, fingerprint and dataset.json beside the preprocessed data."""
+    """Fingerprint and plan a data set; write plans, fingerprint and dataset.json beside the preprocessed data.
+
+    Cases that are new or changed are checked before they are measured, unless the caller has `checked` them.
+    """
     import os
 
     from segwright.dataset import RawDataset
@@ -101,7 +107,11 @@ def plan_dataset(
 
     planner_named(planner)
     dataset = RawDataset.open(location.raw, environ=os.environ)
-    measured = _fingerprint(terminal, dataset, location.preprocessed, clean=clean, workers=workers)
+    measured = _measured_before(location.preprocessed, dataset) if not clean else None
+    if measured is None:
+        if not checked:
+            check_or_stop(terminal, location, workers)
+        measured = _measure(terminal, dataset, location.preprocessed, workers)
     made = make_plan(
         measured,
         dataset.description,
@@ -120,30 +130,27 @@ def plan_dataset(
     return made, path
 
 
-def _fingerprint(
-    terminal: Terminal, dataset: RawDataset, folder: Path, *, clean: bool, workers: int | None
-) -> Fingerprint:
-    from segwright.fingerprint import FILE_NAME, Fingerprint, fingerprint_dataset
-    from segwright.parallel import available_cores
+def _measured_before(folder: Path, dataset: RawDataset) -> Fingerprint | None:
+    """The fingerprint that is there, if it has every case of the data set and is newer than all of them."""
+    from segwright.fingerprint import FILE_NAME, Fingerprint
 
     path = folder / FILE_NAME
-    if path.is_file() and not clean and _is_fresh(path, dataset):
-        return Fingerprint.read(path)
-    with terminal.progress() as progress:
-        measured = fingerprint_dataset(dataset, workers=workers or available_cores(), progress=progress)
-    measured.write(path)
-    return measured
-
-
-def _is_fresh(path: Path, dataset: RawDataset) -> bool:
-    """Whether a fingerprint has every case of the data set and is newer than all of them."""
-    from segwright.fingerprint import Fingerprint
-
-    measured_at = path.stat().st_mtime
+    if not path.is_file():
+        return None
+    measured, measured_at = Fingerprint.read(path), path.stat().st_mtime
     files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
-    return len(Fingerprint.read(path).spacings_mm) == len(dataset.cases) and all(
-        file.stat().st_mtime <= measured_at for file in files
-    )
+    complete = len(measured.spacings_mm) == len(dataset.cases)
+    return measured if complete and all(file.stat().st_mtime <= measured_at for file in files) else None
+
+
+def _measure(terminal: Terminal, dataset: RawDataset, folder: Path, workers: int | None) -> Fingerprint:
+    from segwright.fingerprint import FILE_NAME, fingerprint_dataset
+    from segwright.parallel import available_cores
+
+    with all_or_nothing(), terminal.progress() as progress:
+        measured = fingerprint_dataset(dataset, workers=workers or available_cores(), progress=progress)
+    measured.write(folder / FILE_NAME)
+    return measured
 
 
 def _plan_from_files(

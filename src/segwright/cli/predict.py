@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from segwright.cli.console import Terminal
+from segwright.cli.failures import refuse_failures
 from segwright.cli.options import DeviceOption, JsonOption, choose_device, parse_fold
-from segwright.errors import CasesFailedError
 
 
 def predict(
@@ -51,7 +51,9 @@ def predict(
     for warning in predictor.warnings:
         terminal.note(f"Warning: {warning}")
     with terminal.progress() as progress:
-        result = predict_folder(predictor, input_folder, output_folder, overwrite=overwrite, progress=progress)
+        result = predict_folder(
+            predictor, input_folder, output_folder, overwrite=overwrite, progress=progress, tile_progress=progress
+        )
     failures = {failure.case_id: failure.message for failure in result.failures}
     if as_json:
         terminal.json({"done": list(result.done), "skipped": list(result.skipped), "failures": failures})
@@ -60,6 +62,6 @@ def predict(
             f"{len(result.done)} cases predicted, {len(result.skipped)} were done before, {len(failures)} failed: "
             f"{output_folder}"
         )
-    if failures:
-        raise CasesFailedError(f"{len(failures)} cases could not be predicted:", failures)
+    num_cases = len(result.done) + len(result.skipped) + len(failures)
+    refuse_failures(result.failures, num_cases, "predicted")
     return 0

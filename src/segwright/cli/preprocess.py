@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segwright.cli.console import Terminal
+from segwright.cli.failures import refuse_failures
 from segwright.cli.options import (
     DEFAULT_PLANS,
     DatasetArgument,
@@ -18,7 +19,6 @@ from segwright.cli.options import (
     locate,
     read_plan,
 )
-from segwright.errors import CasesFailedError
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation
@@ -64,7 +64,7 @@ def preprocess_configurations(
     """Preprocess and say what was done.
 
     Raises:
-        CasesFailedError: naming the cases that could not be done; the others are.
+        CasesFailedError, DatasetError: naming the cases that could not be done; the others are.
     """
     from segwright.dataset import RawDataset
     from segwright.preprocessing.cohort import preprocess_dataset
@@ -75,11 +75,7 @@ def preprocess_configurations(
             raw, plan, names, location.preprocessed, workers=workers, overwrite=overwrite, progress=progress
         )
     terminal.note(f"{', '.join(names)}: {len(result.done)} cases preprocessed, {len(result.skipped)} were done before.")
-    if result.failures:
-        raise CasesFailedError(
-            f"{len(result.failures)} of {len(raw.cases)} cases could not be preprocessed:",
-            {failure.case_id: failure.message for failure in result.failures},
-        )
+    refuse_failures(result.failures, len(raw.cases), "preprocessed")
 
 
 def _all_with_data(plan: Plan) -> list[str]:

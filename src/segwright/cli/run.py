@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal, in_words
 from segwright.cli.evaluate import show_scores
+from segwright.cli.failures import refuse_failures
 from segwright.cli.options import (
     BatchSizeOption,
     DatasetArgument,
@@ -36,7 +38,6 @@ from segwright.cli.plan import GpuMemoryOption, PlannerOption, plan_dataset
 from segwright.cli.preprocess import preprocess_configurations
 from segwright.cli.report import write_page
 from segwright.cli.train import finish, train_fold, training_flags
-from segwright.errors import CasesFailedError, DatasetError
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation
@@ -104,7 +105,9 @@ def run(
     with steps.step("check"):
         check_or_stop(terminal, location, workers)
     with steps.step("fingerprint and plan"):
-        plan, _ = plan_dataset(terminal, location, planner=planner, gpu_memory=gpu_memory, workers=workers)
+        plan, _ = plan_dataset(
+            terminal, location, planner=planner, gpu_memory=gpu_memory, workers=workers, checked=True
+        )
     name = configuration or ("3d_fullres" if "3d_fullres" in plan.configuration_names else "2d")
     with steps.step("preprocess"):
         preprocess_configurations(terminal, location, plan, [name], workers=workers)
@@ -124,7 +127,7 @@ def run(
             resume=True,
         )
     if outcome.summary is None:
-        return finish(terminal, outcome)
+        return finish(terminal, outcome, again=sys.argv[1:])
     test = predict_test_cases(terminal, steps, location, outcome.model_folder, parse_fold(fold), device)
     page = outcome.model_folder / "report.html"
     with steps.step("report"):
@@ -151,24 +154,6 @@ def run(
     return 0
 
 
-def check_or_stop(terminal: Terminal, location: DatasetLocation, workers: int | None) -> None:
-    """Check the data set.
-
-    Raises:
-        DatasetError: with every error that was found.
-    """
-    from segwright.dataset import check
-    from segwright.parallel import available_cores
-
-    with terminal.progress() as progress:
-        report = check(location.raw, workers=workers or available_cores(), progress=progress, environ=os.environ)
-    for problem in report.warnings:
-        terminal.note(f"warning: {problem.text}")
-    if not report.ok:
-        raise DatasetError("\n".join(problem.text for problem in report.errors))
-    terminal.note(f"{report.num_cases} cases, no errors.")
-
-
 def predict_test_cases(
     terminal: Terminal, steps: Steps, location: DatasetLocation, model: Path, fold: Fold, device: str | None
 ) -> tuple[TestFolders, Summary] | None:
@@ -184,12 +169,14 @@ def predict_test_cases(
     predictor = Predictor.from_folder(model, folds=[fold], device=choose_device(device))
     with steps.step("predict test cases"), terminal.progress() as progress:
         result = predict_folder(
-            predictor, images, predictions, overwrite=_is_older(predictions, model, fold), progress=progress
+            predictor,
+            images,
+            predictions,
+            overwrite=_is_older(predictions, model, fold),
+            progress=progress,
+            tile_progress=progress,
         )
-    if result.failures:
-        raise CasesFailedError(
-            "Some test cases could not be predicted:", {failure.case_id: failure.message for failure in result.failures}
-        )
+    refuse_failures(result.failures, len(result.done) + len(result.skipped) + len(result.failures), "predicted")
     if not references.is_dir():
         return None
     with steps.step("score test cases"):

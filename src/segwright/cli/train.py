@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,7 +89,7 @@ def train(
         resume=resume,
         workers=workers,
     )
-    return finish(terminal, outcome)
+    return finish(terminal, outcome, again=[*(word for word in sys.argv[1:] if word != "--continue"), "--continue"])
 
 
 def training_flags(
@@ -153,11 +153,10 @@ def train_fold(
         )
 
 
-def finish(terminal: Terminal, outcome: TrainingOutcome) -> int:
-    """Say how it ended."""
+def finish(terminal: Terminal, outcome: TrainingOutcome, *, again: Sequence[str]) -> int:
+    """Say how it ended; `again` are the words of the command that goes on after Ctrl-C."""
     if not outcome.finished or outcome.summary is None:
-        words = [word for word in sys.argv[1:] if word != "--continue"]
-        terminal.note(f"Stopped; everything is saved. Go on with: segwright {shlex.join(words)} --continue")
+        terminal.note(f"Stopped; everything is saved. Go on with: segwright {shlex.join(again)}")
         return INTERRUPTED
     dice = outcome.summary.foreground_mean["Dice"]
     terminal.answer(f"Model: {outcome.model_folder}")

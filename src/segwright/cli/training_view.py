@@ -21,6 +21,7 @@ class TrainingView:
         self.task: Any = None
         self.last_line = 0.0
         self.told_the_end = False
+        self.validating_since: tuple[float, int] | None = None
 
     def __enter__(self) -> TrainingView:
         if self.terminal.err.is_terminal:
@@ -72,13 +73,12 @@ class TrainingView:
             end = datetime.now() + timedelta(seconds=left)
             self.terminal.note(f"Expected end of training: {end:%Y-%m-%d %H:%M:%S}, in {in_words(left)}.")
         text = (
-            f"epoch {values['epoch']}, iteration {values['step']}: {values['done']:,} of {values['total']:,}, "
+            f"epoch {values['epoch']}, iteration {values['step']}: {values['done']:,} of {values['total']:,} "
+            f"({100 * values['done'] // values['total']} %), "
             f"loss {values['loss']:.3f}" + ("" if left is None else f", {in_words(left)} left")
         )
         if self.live is not None:
-            if self.task is None:
-                self.task = self.live.add_task(text, total=values["total"])
-            self.live.update(self.task, description=text, completed=values["done"])
+            self._move(text, values["done"], values["total"])
         elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self._line(text)
 
@@ -96,16 +96,25 @@ class TrainingView:
 
     def _validation(self, values: Mapping[str, Any]) -> None:
         done, total = values["done"], values["total"]
+        text = f"final validation: {done} of {total} cases"
+        if self.validating_since is None:
+            self.validating_since = time.monotonic(), done
+        elif done < total:
+            start, before = self.validating_since
+            left = (time.monotonic() - start) / max(done - before, 1) * (total - done)
+            text += f", {in_words(left)} left"
         if self.live is not None:
-            text = f"final validation: {done} of {total} cases"
-            self.live.update(
-                self.task, description=text, completed=done, total=total
-            ) if self.task is not None else None
+            self._move(text, done, total)
         elif done == total or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
-            self._line(f"final validation: {done} of {total} cases")
+            self._line(text)
 
     def _message(self, values: Mapping[str, Any]) -> None:
         self._line(values["text"])
+
+    def _move(self, text: str, done: int, total: int) -> None:
+        if self.task is None:
+            self.task = self.live.add_task(text, total=total)
+        self.live.update(self.task, description=text, completed=done, total=total)
 
     def _line(self, text: str) -> None:
         self.last_line = time.monotonic()
