@@ -7,7 +7,7 @@ error, so this is asked before it reads the voxels. Decompressing once more cost
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,11 +49,11 @@ def require_plausible_size(path: Path, shape: tuple[int, ...], voxel_bytes: int)
         raise _damaged(path, f"a header that fits a file of {available} bytes", f"one that claims {shape} voxels")
 
 
-def require_whole_file(path: Path, wanted_bytes: int) -> None:
+def require_whole_file(path: Path, wanted_bytes: int, *, look_at: Callable[[bytes], None] | None = None) -> None:
     """Refuse a NIfTI, MetaImage or GIPL file with damaged content or fewer than `wanted_bytes` bytes of it.
 
     The content is what a header of fixed size and the voxels take, unpacked; a MetaImage's is its voxels alone.
-    Other formats are left to their own readers, which notice.
+    Other formats are left to their own readers, which notice. `look_at` is given a NIfTI file's content in pieces.
 
     Raises:
         ImageError
@@ -61,9 +61,12 @@ def require_whole_file(path: Path, wanted_bytes: int) -> None:
     name = path.name.lower()
     with path.open("rb") as file:
         if name.endswith(".gz") and file.peek(2).startswith(GZIP_MAGIC):
-            _require_bytes(path, _count_compressed(path, file), wanted_bytes)
+            _require_bytes(path, _count_compressed(path, file, look_at), wanted_bytes)
         elif name.endswith((".nii", ".gipl", ".gz")):
             _require_bytes(path, path.stat().st_size, wanted_bytes)
+            if look_at is not None:
+                for chunk in _chunks(file):
+                    look_at(chunk)
         elif name.endswith(".mha"):
             compressed = _skip_metaimage_header(file)
             available = _count_compressed(path, file) if compressed else path.stat().st_size - file.tell()
@@ -75,7 +78,7 @@ def _require_bytes(path: Path, available: int, wanted: int) -> None:
         raise _damaged(path, f"{wanted} bytes of content", f"{available}")
 
 
-def _count_compressed(path: Path, file: BinaryIO) -> int:
+def _count_compressed(path: Path, file: BinaryIO, look_at: Callable[[bytes], None] | None = None) -> int:
     """Bytes that a zlib stream, or the members of a gzip file, unpack to; every checksum is verified."""
     total = 0
     try:
@@ -86,7 +89,10 @@ def _count_compressed(path: Path, file: BinaryIO) -> int:
                     if not chunk.startswith(GZIP_MAGIC):  # padding after the last member, which gzip allows
                         return total
                     decompressor = zlib.decompressobj(wbits=47)
-                total += len(decompressor.decompress(chunk))
+                piece = decompressor.decompress(chunk)
+                total += len(piece)
+                if look_at is not None:
+                    look_at(piece)
                 chunk = decompressor.unused_data
     except zlib.error as error:
         raise _damaged(path, "whole compressed data", f"{error} after {total} bytes") from error

@@ -14,6 +14,7 @@ from segwright.errors import ImageError, message
 from segwright.geometry import Geometry
 from segwright.io.image import FileContent
 from segwright.io.integrity import require_plausible_size, require_whole_file
+from segwright.io.non_finite import FLOAT_TYPES, NonFiniteVoxels
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -88,8 +89,30 @@ def _read(path: Path) -> SimpleITK.Image:
         voxel_bytes = _voxel_bytes_in_file(reader)
         size = tuple(int(value) for value in reader.GetSize())
         require_plausible_size(path, size, voxel_bytes)
-        require_whole_file(path, _header_bytes(reader, path) + int(np.prod(size, dtype=object)) * voxel_bytes)
-        return reader.Execute()
+        header_bytes, num_voxels = _header_bytes(reader, path), int(np.prod(size, dtype=object))
+        found = _non_finite_voxels(reader, header_bytes, num_voxels)
+        require_whole_file(path, header_bytes + num_voxels * voxel_bytes, look_at=None if found is None else found.take)
+        image = reader.Execute()
+    return image if found is None or not found.places.size else _with_nan(image, found.places)
+
+
+def _non_finite_voxels(reader: SimpleITK.ImageFileReader, header_bytes: int, num_voxels: int) -> NonFiniteVoxels | None:
+    """What looks for NaN and infinity in a NIfTI file that may hold them; None for every other file."""
+    datatype = reader.GetMetaData("datatype") if reader.HasMetaDataKey("datatype") else ""
+    if datatype not in FLOAT_TYPES:
+        return None
+    return NonFiniteVoxels(datatype=datatype, header_bytes=header_bytes, num_voxels=num_voxels)
+
+
+def _with_nan(image: SimpleITK.Image, places: NDArray[np.int64]) -> SimpleITK.Image:
+    """The image with NaN where its file has no numbers, so that it can be told."""
+    import SimpleITK
+
+    array = SimpleITK.GetArrayFromImage(image)
+    array.reshape(-1)[places] = np.nan
+    mended = SimpleITK.GetImageFromArray(array, isVector=False)
+    mended.CopyInformation(image)
+    return mended
 
 
 def _voxel_bytes_in_file(reader: SimpleITK.ImageFileReader) -> int:
