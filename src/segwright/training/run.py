@@ -105,17 +105,18 @@ def train(
         moved = _move_aside(fold_folder) if start_from is None else None
         fold_folder.mkdir(exist_ok=True)
         monitors = MonitorGroup([monitor or SilentMonitor(), JsonLinesMonitor(fold_folder / LOG_FILE)])
-        trainer.prepare(
-            store=store,
-            split=split,
-            output_folder=fold_folder,
-            flags=flags,
-            resumed=None if checkpoint is None else settings_of(checkpoint),
-            monitor=monitors,
-            loader_workers=_loader_workers(device) if loader_workers is None else loader_workers,
-        )
-        if checkpoint is not None and start_from is not None:
-            restore(trainer, checkpoint, where=start_from)
+        with _put_back_if_refused(moved, fold_folder):
+            trainer.prepare(
+                store=store,
+                split=split,
+                output_folder=fold_folder,
+                flags=flags,
+                resumed=None if checkpoint is None else settings_of(checkpoint),
+                monitor=monitors,
+                loader_workers=_loader_workers(device) if loader_workers is None else loader_workers,
+            )
+            if checkpoint is not None and start_from is not None:
+                restore(trainer, checkpoint, where=start_from)
         _write_model_files(trainer, preprocessed_folder, model_folder)
         _announce(trainer, start_from=start_from, moved=moved)
         with stop_on_signals() as stop:
@@ -207,6 +208,18 @@ def _move_aside(fold_folder: Path) -> Path | None:
         return None
     now = datetime.now().strftime("%Y%m%d_%H%M%S_%f")
     return fold_folder.rename(fold_folder.with_name(f"earlier_{fold_folder.name}_{now}"))
+
+
+@contextmanager
+def _put_back_if_refused(moved: Path | None, fold_folder: Path) -> Iterator[None]:
+    """Give an earlier training its place again where the new one cannot begin: a mistyped setting costs nothing."""
+    try:
+        yield
+    except Exception:
+        if moved is not None:
+            shutil.rmtree(fold_folder)
+            moved.rename(fold_folder)
+        raise
 
 
 def _loader_workers(device: torch.device) -> int:
