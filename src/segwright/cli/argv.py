@@ -17,6 +17,7 @@ class _Parts:
     options: list[str] = field(default_factory=list)
     positionals: list[str] = field(default_factory=list)
     last_many: list[int] = field(default_factory=list)
+    positionals_before: int = 0
 
 
 def expand(argv: Sequence[str], parameters: Sequence[Any]) -> list[str]:
@@ -72,7 +73,7 @@ def _take_option(token: str, rest: list[str], parts: _Parts, kinds: Mapping[str,
         parts.options += [token, value]
         places.append(len(parts.options) - 1)
     if kind == "many":
-        parts.last_many = places
+        parts.last_many, parts.positionals_before = places, len(parts.positionals)
 
 
 def _num_values(rest: Sequence[str]) -> int:
@@ -82,6 +83,6 @@ def _num_values(rest: Sequence[str]) -> int:
 def _give_back(parts: _Parts, num_required: int) -> None:
     while len(parts.positionals) < num_required and len(parts.last_many) > 1:
         place = parts.last_many.pop()
-        # Taken from the end and put in front, they keep their order.
-        parts.positionals.insert(0, parts.options[place])
+        # Taken from the end and put where the option stood, they keep their order.
+        parts.positionals.insert(parts.positionals_before, parts.options[place])
         del parts.options[place - 1 : place + 1]

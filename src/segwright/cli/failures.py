@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def describe(error: CasesFailedError) -> str:
     """The error and every case that it names, a line each."""
     told = str(error)
-    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if case_id not in told]
+    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if f"{case_id}:" not in told]
     return "\n".join([told, *lines])
 
 

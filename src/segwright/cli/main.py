@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sys
 import tempfile
@@ -130,9 +131,7 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         _tell(str(error))
         return USER_MISTAKE
     if isinstance(error, _CLICK_ERROR):
-        context = getattr(error, "ctx", None)
-        hint = f" See {context.command_path} --help." if context is not None else ""
-        _tell(error.format_message() + hint)  # type: ignore[attr-defined]
+        _tell(_usage(error, words))
         return USER_MISTAKE
     if isinstance(error, BrokenPipeError):
         # The reader of a pipe has gone; Python would complain again when it flushes.
@@ -146,6 +145,15 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         return USER_MISTAKE
     _tell(_bug(error, words))
     return BUG
+
+
+def _usage(error: Any, words: Sequence[str]) -> str:
+    text = error.format_message().rstrip(".")
+    options = getattr(getattr(error, "param", None), "opts", ())
+    values = [value for word, value in itertools.pairwise(words) if word in options and value not in text]
+    got = f", got {values[-1]!r}" if values else ""
+    context = getattr(error, "ctx", None)
+    return f"{text}{got}." + (f" See {context.command_path} --help." if context is not None else "")
 
 
 def _bug(error: Exception, words: Sequence[str]) -> str:
