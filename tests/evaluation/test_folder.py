@@ -62,6 +62,14 @@ def test_every_case_is_scored_in_the_order_of_names(tmp_path, workers):
     assert heard[-1] == ("Scoring", 2, 2)
 
 
+def test_positions_may_differ_where_only_the_voxel_grid_counts(tmp_path):
+    write(tmp_path / "ref", "c1", volume(0, 1, 1, 2), origin=(0, 0, 50.0))
+    write(tmp_path / "pred", "c1", volume(0, 1, 2, 2))
+    with pytest.raises(CasesFailedError, match=r"place in space"):
+        evaluate(tmp_path)
+    assert evaluate(tmp_path, compare_positions=False).mean[1]["Dice"] == pytest.approx(2 / 3)
+
+
 def test_a_missing_prediction_is_named(tmp_path):
     two_folders(tmp_path)
     write(tmp_path / "ref", "c3", volume(0, 1, 1, 2))
@@ -101,7 +109,7 @@ def test_bad_cases_are_all_named_and_no_mean_is_made(tmp_path):
     failures = caught.value.failures
     assert list(failures) == ["label", "origin", "shape", "spacing", "torn"]
     assert "got also 7" in failures["label"]
-    assert "the reference's geometry" in failures["origin"]
+    assert "the reference's place in space, spacing (1, 1, 1) mm" in failures["origin"]
     assert "the reference's shape (1, 2, 3), got (1, 2, 2)" in failures["shape"]
     assert "the reference's geometry" in failures["spacing"]
 

@@ -38,10 +38,14 @@ def evaluate_folder(
     file_ending: str,
     reader: ImageReaderWriter,
     case_ids: Sequence[str] | None = None,
+    compare_positions: bool = True,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
     """Score every case of two folders, which must hold the same cases; or `case_ids` alone, whatever else they hold.
+
+    Without `compare_positions` only the voxel grids must agree, as in training: images and reference label maps whose
+    headers place them differently are common, and nnU-Net bears with them.
 
     Raises:
         DatasetError: the folders do not hold the same cases.
@@ -49,7 +53,7 @@ def evaluate_folder(
     """
     pairs = _pair_up(predictions, references, file_ending, case_ids)
     scored = run_all(
-        partial(_score, labels=labels, reader=reader),
+        partial(_score, labels=labels, reader=reader, compare_positions=compare_positions),
         pairs,
         case_id=lambda pair: pair.case_id,
         what="Scoring",
@@ -145,10 +149,10 @@ def _cases_failed(failures: Mapping[str, str], num_cases: int) -> CasesFailedErr
     return CasesFailedError(text, named)
 
 
-def _score(pair: _Pair, *, labels: Labels, reader: ImageReaderWriter) -> CaseMetrics:
+def _score(pair: _Pair, *, labels: Labels, reader: ImageReaderWriter, compare_positions: bool) -> CaseMetrics:
     reference = reader.read_labels(pair.reference)
     prediction = reader.read_labels(pair.prediction)
-    _require_same_grid(prediction, reference, pair)
+    _require_same_grid(prediction, reference, pair, compare_positions)
     return CaseMetrics(
         prediction_file=str(pair.prediction),
         reference_file=str(pair.reference),
@@ -156,7 +160,7 @@ def _score(pair: _Pair, *, labels: Labels, reader: ImageReaderWriter) -> CaseMet
     )
 
 
-def _require_same_grid(prediction: Image, reference: Image, pair: _Pair) -> None:
+def _require_same_grid(prediction: Image, reference: Image, pair: _Pair, compare_positions: bool) -> None:
     if prediction.array.shape != reference.array.shape:
         raise GeometryError(
             message(
@@ -167,15 +171,20 @@ def _require_same_grid(prediction: Image, reference: Image, pair: _Pair) -> None
             )
         )
     shape = prediction.array.shape[1:]
-    if not same_grid(prediction.geometry, reference.geometry, (shape[0], shape[1], shape[2])):
+    if compare_positions and not same_grid(prediction.geometry, reference.geometry, (shape[0], shape[1], shape[2])):
         raise GeometryError(
             message(
                 pair.prediction,
-                expected=f"the reference's geometry {reference.geometry}",
-                got=f"{prediction.geometry}",
+                expected=f"the reference's place in space, {_in_words(reference.geometry)}",
+                got=_in_words(prediction.geometry),
                 remedy="Predict on the image that the reference was drawn on, or copy its header.",
             )
         )
+
+
+def _in_words(geometry: Geometry) -> str:
+    spacing = ", ".join(f"{value:g}" for value in geometry.spacing_mm)
+    return f"spacing ({spacing}) mm (z, y, x), {geometry.position_in_words()}"
 
 
 def same_grid(first: Geometry, second: Geometry, shape: tuple[int, int, int]) -> bool:
