@@ -111,7 +111,7 @@ def test_bad_cases_are_all_named_and_no_mean_is_made(tmp_path):
     assert "got also 7" in failures["label"]
     assert "the reference's place in space, spacing (1, 1, 1) mm" in failures["origin"]
     assert "the reference's shape (1, 2, 3), got (1, 2, 2)" in failures["shape"]
-    assert "the reference's geometry" in failures["spacing"]
+    assert "spacing (1, 1, 2) mm" in failures["spacing"]
 
 
 def test_empty_and_missing_folders(tmp_path):
