@@ -23,6 +23,7 @@ from segwright.cli.options import (
     WorkspaceOption,
     locate,
     read_plan,
+    trainer_class_of,
 )
 from segwright.cli.train import training_flags
 from segwright.errors import MissingFileError, message
@@ -133,7 +134,5 @@ def _class_settings(trainer: str | None, plan: Plan, configuration: str, dataset
         return {}
     import torch
 
-    from segwright.training.trainer_class import load_trainer_class
-
-    trainer_class = load_trainer_class(trainer)
+    trainer_class = trainer_class_of(trainer)
     return trainer_class(plan.raw, configuration, 0, dataset_json, device=torch.device("cpu")).user_settings()

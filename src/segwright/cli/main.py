@@ -53,6 +53,7 @@ Examples:
   segwright train 4 3d_fullres 0
   segwright predict scans/ masks/ --model FOLDER
 """
+USER_MODULE_PREFIX = "segwright_user_"  # of the modules that training.trainer_class makes of users' files
 _USER_OS_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of whichever click typer uses
 
@@ -140,6 +141,12 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
     if isinstance(error, OSError) and error.errno in _USER_OS_ERRORS:
         _tell(f"{error.filename or 'A file'}: expected to read or write it, got: {error.strerror}.")
         return USER_MISTAKE
+    if place := _place_in_trainer_file(error):
+        _tell(
+            f"{place}: {type(error).__name__}: {error}. The error arose in your trainer class, or in what it calls; "
+            "--debug shows the traceback."
+        )
+        return USER_MISTAKE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         _tell(f"The memory did not suffice: {error}. Try a smaller --batch-size or fewer --workers, or --device cpu.")
         return USER_MISTAKE
@@ -154,6 +161,16 @@ def _usage(error: Any, words: Sequence[str]) -> str:
     got = f", got {values[-1]!r}" if values else ""
     context = getattr(error, "ctx", None)
     return f"{text}{got}." + (f" See {context.command_path} --help." if context is not None else "")
+
+
+def _place_in_trainer_file(error: Exception) -> str | None:
+    """The line of the user's own trainer file that an error came by last, if it did."""
+    places = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith(USER_MODULE_PREFIX)
+    ]
+    return places[-1] if places else None
 
 
 def _bug(error: Exception, words: Sequence[str]) -> str:

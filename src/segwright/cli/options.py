@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from segwright.errors import MissingFileError, SettingsError, message
+from segwright.errors import MissingFileError, SettingsError, TrainerError, message
 
 if TYPE_CHECKING:
     import torch
 
     from segwright.dataset import DatasetLocation, Workspace
     from segwright.planning import Plan
+    from segwright.training.trainer import Trainer
 
 DEFAULT_PLANS = "nnUNetPlans"
 
@@ -113,11 +115,11 @@ def choose_device(name: str | None) -> torch.device:
     """
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    available = [kind for kind, is_there in there.items() if is_there]
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = ["cuda"] * bool(num_gpus) + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     if name is None:
         return torch.device(available[0])
-    if name.partition(":")[0] not in available:
+    if name not in (*available, *(f"cuda:{number}" for number in range(num_gpus))):
         raise SettingsError(
             message(
                 "--device",
@@ -127,3 +129,42 @@ def choose_device(name: str | None) -> torch.device:
             )
         )
     return torch.device(name)
+
+
+def trainer_class_of(spec: str | None) -> type[Trainer]:
+    """The user's own trainer class, or `Trainer` where none was named.
+
+    Raises:
+        TrainerError: there is no such class, or it cannot be made as nnU-Net makes its trainers.
+    """
+    import inspect
+
+    from segwright.training.trainer import Trainer
+    from segwright.training.trainer_class import load_trainer_class
+
+    if spec is None:
+        return Trainer
+    found = load_trainer_class(spec)
+    try:
+        inspect.signature(found).bind({}, "3d_fullres", 0, {}, device=None)
+    except TypeError as error:
+        raise TrainerError(
+            message(
+                f"option --trainer, {spec}",
+                expected="__init__(self, plans, configuration, fold, dataset_json, device)",
+                got=f"one that says: {error}",
+                remedy="Take these arguments and hand them to super().__init__; others need a default.",
+            )
+        ) from error
+    return found
+
+
+def refuse_bad_settings(flags: Mapping[str, Any]) -> None:
+    """Look at the settings of a training long before it begins.
+
+    Raises:
+        SettingsError: a flag is out of its range, or there is no such recipe.
+    """
+    from segwright.planning.budget import resolve_budget
+
+    resolve_budget(plan={"batch_size": 1}, flags=flags)

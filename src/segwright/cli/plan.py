@@ -69,6 +69,7 @@ def plan(
         )
         _show(terminal, made, output, as_json)
         return 0
+    _refuse_files(fingerprint, dataset_json, output)
     location = locate(dataset, workspace)
     made, path = plan_dataset(
         terminal,
@@ -172,7 +173,7 @@ def _plan_from_files(
             message(
                 "segwright plan",
                 expected="a DATASET, or --fingerprint, --dataset-json and --output together",
-                got="neither",
+                got=" and ".join(_given(fingerprint, dataset_json, output)) or "neither",
                 remedy="Try `segwright plan Dataset004_Hippocampus`.",
             )
         )
@@ -189,6 +190,24 @@ def _plan_from_files(
     )
     made.write(output)
     return made
+
+
+def _refuse_files(fingerprint: Path | None, dataset_json: Path | None, output: Path | None) -> None:
+    given = _given(fingerprint, dataset_json, output)
+    if given:
+        raise SettingsError(
+            message(
+                "segwright plan",
+                expected="a DATASET, which is measured, or the options that plan without one",
+                got=f"a DATASET and {' and '.join(given)}",
+                remedy="Leave out one of them; the plans of a data set go into its preprocessed folder.",
+            )
+        )
+
+
+def _given(fingerprint: Path | None, dataset_json: Path | None, output: Path | None) -> list[str]:
+    options = {"--fingerprint": fingerprint, "--dataset-json": dataset_json, "--output": output}
+    return [name for name, value in options.items() if value is not None]
 
 
 def _show(terminal: Terminal, made: Plan, path: Path | None, as_json: bool) -> None:

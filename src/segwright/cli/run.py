@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from segwright.cli.options import (
     choose_device,
     locate,
     parse_fold,
+    refuse_bad_settings,
+    trainer_class_of,
 )
 from segwright.cli.plan import GpuMemoryOption, PlannerOption, plan_dataset
 from segwright.cli.preprocess import preprocess_configurations
@@ -102,25 +105,32 @@ def run(
     terminal = Terminal.open()
     steps = Steps(terminal)
     location = locate(dataset, workspace)
+    flags = training_flags(
+        epochs, iterations_per_epoch, val_iterations_per_epoch, batch_size, lr, seed=seed, recipe=recipe
+    )
+    # What is wrong with the command is told now, not after hours of preprocessing.
+    chosen_fold = parse_fold(fold)
+    refuse_bad_settings(flags)
+    trainer_class_of(trainer)
+    choose_device(device)
     with steps.step("check"):
         check_or_stop(terminal, location, workers)
+    refuse_unknown_fold(location, chosen_fold)
     with steps.step("fingerprint and plan"):
         plan, _ = plan_dataset(
             terminal, location, planner=planner, gpu_memory=gpu_memory, workers=workers, checked=True
         )
     name = configuration or ("3d_fullres" if "3d_fullres" in plan.configuration_names else "2d")
+    plan.configuration(name)
     with steps.step("preprocess"):
         preprocess_configurations(terminal, location, plan, [name], workers=workers)
-    flags = training_flags(
-        epochs, iterations_per_epoch, val_iterations_per_epoch, batch_size, lr, seed=seed, recipe=recipe
-    )
     with steps.step("train and validate"):
         outcome = train_fold(
             terminal,
             location,
             plan,
             name,
-            parse_fold(fold),
+            chosen_fold,
             trainer=trainer,
             flags=flags,
             device=device,
@@ -128,14 +138,14 @@ def run(
         )
     if outcome.summary is None:
         return finish(terminal, outcome, again=sys.argv[1:])
-    test = predict_test_cases(terminal, steps, location, outcome.model_folder, parse_fold(fold), device)
+    test = predict_test_cases(terminal, steps, location, outcome.model_folder, chosen_fold, device)
     page = outcome.model_folder / "report.html"
     with steps.step("report"):
         write_page(
             location,
             page,
             model=outcome.model_folder,
-            fold=parse_fold(fold),
+            fold=chosen_fold,
             plans=plan.plans_name,
             test=None if test is None else test[0],
             steps=steps.times,
@@ -152,6 +162,22 @@ def run(
     terminal.answer(f"Model: {outcome.model_folder}")
     terminal.answer(f"Report: {page}")
     return 0
+
+
+def refuse_unknown_fold(location: DatasetLocation, fold: Fold) -> None:
+    """Look for a fold among the splits that the training will have.
+
+    Raises:
+        DatasetError: there is no such fold, or there are too few cases for cross-validation.
+    """
+    from segwright.dataset import RawDataset, create_splits, read_splits, split_for_fold
+
+    if fold == "all":
+        return
+    case_ids = [case.case_id for case in RawDataset.open(location.raw, environ=os.environ).cases]
+    files = [folder / "splits_final.json" for folder in (location.preprocessed, location.raw)]
+    written = next((file for file in files if file.is_file()), None)
+    split_for_fold(create_splits(case_ids) if written is None else read_splits(written), fold, case_ids)
 
 
 def predict_test_cases(
@@ -186,6 +212,7 @@ def predict_test_cases(
             labels=predictor.description.labels,
             file_ending=predictor.description.file_ending,
             reader=_reader(predictor),
+            compare_positions=False,  # the predictions were made on these very images
         )
         summary.write(predictions / "summary.json")
     return TestFolders(predictions=predictions, references=references, images=images), summary

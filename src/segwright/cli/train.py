@@ -29,6 +29,7 @@ from segwright.cli.options import (
     locate,
     parse_fold,
     read_plan,
+    trainer_class_of,
 )
 
 if TYPE_CHECKING:
@@ -132,11 +133,9 @@ def train_fold(
     from segwright.cli.training_view import TrainingView
     from segwright.dataset import DatasetDescription
     from segwright.training.run import train as run_training
-    from segwright.training.trainer import Trainer
-    from segwright.training.trainer_class import load_trainer_class
 
     labels = DatasetDescription.read(location.preprocessed / "dataset.json").labels
-    trainer_class = Trainer if trainer is None else load_trainer_class(trainer)
+    trainer_class = trainer_class_of(trainer)
     with TrainingView(terminal, [labels.name_of(value) for value in labels.classes]) as view:
         return run_training(
             plan,

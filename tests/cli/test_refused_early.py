@@ -1,0 +1,110 @@
+"""What is wrong with a command is told before hours of work, and what its author can mend is not called a bug."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conftest import TRAIN
+
+
+def refused(outcome, *told: str) -> None:
+    assert outcome.code == 2, outcome
+    assert sum(line.startswith("Error: ") for line in outcome.err.splitlines()) == 1, outcome.err
+    assert all(words in outcome.err for words in told), outcome.err
+    assert "Traceback" not in outcome.err
+    assert "bug in Segwright" not in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--fold", "first"), ("FOLD", "first")),
+        (("--fold", "5"), ("fold", "0, 1, 2, 3, 4, or all", "got 5")),
+        (("--epochs", "0"), ("num_epochs", "got 0")),
+        (("--recipe", "fast"), ("recipe", "fast")),
+        (("--device", "abacus"), ("--device", "abacus")),
+        (("--trainer", "missing.py:Mine"), ("missing.py",)),
+    ],
+)
+def test_run_looks_at_the_whole_command_before_it_begins(
+    segwright, raw: Path, tmp_path: Path, words: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    refused(segwright("run", raw, "--workspace", tmp_path, "--workers", 1, *words), *told)
+    assert not (tmp_path / "preprocessed").exists()
+    assert not (tmp_path / "results").exists()
+
+
+def test_run_names_the_configurations_before_it_preprocesses(segwright, workspace: Path) -> None:
+    refused(segwright("run", 1, "-c", "3d_medium", "--workspace", workspace, "--workers", 1), "3d_medium", "3d_fullres")
+    assert not (workspace / "preprocessed" / "Dataset001_Balls" / "nnUNetPlans_2d").exists()
+
+
+def test_run_takes_the_folds_of_a_splits_file(segwright, workspace: Path) -> None:
+    splits = workspace / "raw" / "Dataset001_Balls" / "splits_final.json"
+    (workspace / "preprocessed" / "Dataset001_Balls" / "splits_final.json").unlink()
+    splits.write_text('[{"train": ["ballTr_000"], "val": ["ballTr_001"]}]')
+    refused(segwright("run", 1, "--fold", 1, "--workspace", workspace, "--workers", 1), "one of 0, or all", "got 1")
+
+
+@pytest.mark.parametrize("device", ["cpu:0", "cpu:x", "cuda:99", "", "CPU"])
+def test_a_device_that_is_not_there(segwright, trained: Path, device: str) -> None:
+    words = ("train", 1, "3d_fullres", 0, *TRAIN, "--workspace", trained, "--device", device)
+    refused(segwright(*words), "--device", repr(device))
+
+
+TRAINER_FILE = """\
+from segwright import Trainer
+
+class Narrow(Trainer):
+    def __init__(self, plans):
+        ...
+
+class Torn(Trainer):
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 1 / 0
+
+class Hooked(Trainer):
+    num_epochs = 1
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.nothing_of_this_name()
+
+class Zero(Trainer):
+    num_epochs = 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Narrow", ("mine.py:Narrow", "dataset_json, device")),
+        ("Torn", ("mine.py, line 10", "ZeroDivisionError", "--debug")),
+        ("Hooked", ("mine.py, line 17", "AttributeError", "nothing_of_this_name")),
+        ("Zero", ("num_epochs", "trainer class", "got 0")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_errors_of_ones_own_trainer_are_told_with_their_line(
+    segwright, workspace: Path, tmp_path: Path, name: str, told: tuple[str, ...]
+) -> None:
+    (tmp_path / "mine.py").write_text(TRAINER_FILE)
+    words = ("train", 1, "3d_fullres", 1, *TRAIN, "--workspace", workspace)
+    outcome = segwright(*words, "--trainer", f"{tmp_path / 'mine.py'}:{name}")
+    if name != "Hooked":
+        refused(outcome, *told)
+    else:
+        assert outcome.code == 2
+        assert all(words in outcome.err for words in told), outcome.err
+        assert "bug in Segwright" not in outcome.err
+
+
+def test_plan_takes_a_data_set_or_files_not_both(segwright, raw: Path, tmp_path: Path) -> None:
+    place = (raw, "--workspace", tmp_path, "--workers", 1)
+    refused(segwright("plan", *place, "--output", tmp_path / "P.json"), "a DATASET and --output")
+    refused(segwright("plan", "--dataset-json", raw / "dataset.json"), "got --dataset-json.")
+    assert not (tmp_path / "preprocessed").exists()
