@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 import torch
 
 from segwright.cli.main import main
+from segwright.planning import Plan
 from tiny_datasets import make_3d, make_rgb
 
 # A trainer that is stopped as by Ctrl-C in its second epoch, once.
@@ -113,3 +115,47 @@ def test_run_does_everything_and_nothing_twice(tmp_path: Path, capsys: pytest.Ca
     assert "epoch 0: loss" not in second.err
     assert checkpoint.stat().st_mtime_ns == trained_at
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nii.gz")} == files
+
+
+def test_a_small_configuration_of_ones_own_learns_and_its_report_is_kept_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = make_3d(tmp_path / "raw" / "Dataset001_Balls")
+    for path in raw.glob("labelsT?/*.nii.gz"):  # placed elsewhere than the images by their headers, which is bearable
+        image = sitk.ReadImage(str(path))
+        image.SetOrigin((10.0, 20.0, 30.0))
+        sitk.WriteImage(image, str(path))
+    assert main(["plan", str(raw), "--workspace", str(tmp_path), "--workers", "1"]) == 0
+    add_small_configuration(tmp_path / "preprocessed" / "Dataset001_Balls" / "nnUNetPlans.json")
+    words = ["run", "1", "-c", "3d_small", "--workspace", str(tmp_path), "--workers", "1", "--device", "cpu"]
+    words += ["--iterations-per-epoch", "60", "--val-iterations-per-epoch", "1", "--lr", "0.01"]
+    assert main([*words, "--epochs", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "got origin (10, 20, 30)" in shown.err
+    model = tmp_path / "results" / "Dataset001_Balls" / "nnUNetTrainer__nnUNetPlans__3d_small"
+    predicted = model / "predictions_imagesTs_fold_0"
+    summary = json.loads((predicted / "summary.json").read_text())
+    assert summary["foreground_mean"]["Dice"] > 0.8
+
+    # More iterations go on from there, and what a newer model would predict otherwise is predicted anew.
+    before = (predicted / "ballTs_000.nii.gz").stat().st_mtime_ns
+    assert main([*words, "--epochs", "2", "--iterations-per-epoch", "2"]) == 0
+    assert "Going on from" in capsys.readouterr().err
+    assert (predicted / "ballTs_000.nii.gz").stat().st_mtime_ns > before
+
+    # A report made later is as full as that of the run.
+    told = "unseen test cases, kept away from planning and training"
+    assert told in (model / "report.html").read_text()
+    (model / "report.html").unlink()
+    assert main(["report", "1", "--workspace", str(tmp_path)]) == 0
+    assert told in (model / "report.html").read_text()
+
+
+def add_small_configuration(path: Path) -> None:
+    """Add `3d_small`, with so few features that a step takes milliseconds."""
+    plan = Plan.read(path)
+    architecture = dict(plan.configuration("3d_fullres").raw["architecture"])
+    kwargs = dict(architecture["arch_kwargs"])
+    kwargs["features_per_stage"] = [8 * 2**stage for stage in range(kwargs["n_stages"])]
+    small = {"inherits_from": "3d_fullres", "architecture": {**architecture, "arch_kwargs": kwargs}}
+    plan.with_configuration("3d_small", small).write(path)

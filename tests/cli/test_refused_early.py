@@ -108,3 +108,49 @@ def test_plan_takes_a_data_set_or_files_not_both(segwright, raw: Path, tmp_path:
     refused(segwright("plan", *place, "--output", tmp_path / "P.json"), "a DATASET and --output")
     refused(segwright("plan", "--dataset-json", raw / "dataset.json"), "got --dataset-json.")
     assert not (tmp_path / "preprocessed").exists()
+
+
+def test_a_report_of_what_was_not_trained(segwright, trained: Path) -> None:
+    place = (1, "--workspace", trained)
+    refused(segwright("report", *place, "-c", "2d"), "'2d'", "got trained: 3d_fullres", "segwright train")
+    refused(segwright("report", *place, "--fold", 3), "fold 3", "got trained: 0")
+
+
+def test_a_report_takes_the_fold_that_was_trained(segwright, workspace: Path, tmp_path: Path) -> None:
+    model = workspace / "results" / "Dataset001_Balls" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    (model / "fold_0").rename(model / "fold_all")
+    (model.with_name("nnUNetTrainer__nnUNetPlans__2d")).mkdir()  # newer, but nothing was trained in it
+    outcome = segwright("report", 1, "--workspace", workspace)
+    assert outcome.code == 0, outcome.err
+    assert "segwright train Dataset001_Balls" not in (model / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "4", "2d", "0"], "go on with: segwright train 4 2d 0 --continue"),
+        (["train", "4", "2d", "0", "--continue"], "go on with: segwright train 4 2d 0 --continue"),
+        (["preprocess", "4"], "the same command goes on"),
+    ],
+)
+def test_ctrl_c_anywhere_says_how_to_go_on(segwright, monkeypatch, words: list[str], told: str) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segwright.cli.train.locate", stop)
+    monkeypatch.setattr("segwright.cli.preprocess.locate", stop)
+    outcome = segwright(*words)
+    assert outcome.code == 130
+    assert told in outcome.err
+
+
+def test_a_bug_is_told_even_where_no_file_can_be_written(segwright, monkeypatch, tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("gone")
+
+    monkeypatch.setattr("segwright.cli.check.locate", fail)
+    monkeypatch.setattr("segwright.cli.main.tempfile.gettempdir", lambda: str(tmp_path / "nowhere"))
+    outcome = segwright("check", 1)
+    assert outcome.code == 1
+    assert "bug in Segwright" in outcome.err
+    assert "--debug" in outcome.err

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run([word for word in words if word != "--debug"])
     except KeyboardInterrupt:
-        _tell("Stopped. What is done is kept; the same command goes on from there.")
+        Terminal.open().note(f"Stopped. What is done is kept; {_how_to_go_on(words)}")
         return INTERRUPTED
     except Exception as error:
         if debug:
@@ -124,6 +125,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _how_to_go_on(words: Sequence[str]) -> str:
+    if words[:1] != ["train"]:
+        return "the same command goes on from there."
+    again = [*(word for word in words if word != "--continue"), "--continue"]
+    return f"go on with: segwright {shlex.join(again)}"
+
+
 def _explain(error: Exception, words: Sequence[str]) -> int:
     if isinstance(error, CasesFailedError):
         _tell(describe(error))
@@ -176,11 +184,12 @@ def _place_in_trainer_file(error: Exception) -> str | None:
 def _bug(error: Exception, words: Sequence[str]) -> str:
     log = Path(tempfile.gettempdir()) / f"segwright-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     trace = "".join(traceback.format_exception(error))
-    log.write_text(f"segwright {' '.join(words)}\n\n{trace}", encoding="utf-8")
-    return (
-        f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {error}. "
-        f"Please report it with the file {log}."
-    )
+    told = f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {error}."
+    try:
+        log.write_text(f"segwright {shlex.join(words)}\n\n{trace}", encoding="utf-8")
+    except OSError:  # no room even for that
+        return f"{told} Please report it with what the same command says with --debug."
+    return f"{told} Please report it with the file {log}."
 
 
 def _tell(text: str) -> None:

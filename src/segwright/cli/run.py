@@ -39,7 +39,7 @@ from segwright.cli.options import (
 )
 from segwright.cli.plan import GpuMemoryOption, PlannerOption, plan_dataset
 from segwright.cli.preprocess import preprocess_configurations
-from segwright.cli.report import write_page
+from segwright.cli.report import test_predictions_name, write_page
 from segwright.cli.train import finish, train_fold, training_flags
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def predict_test_cases(
     from segwright.inference import Predictor, predict_folder
     from segwright.report import TestFolders
 
-    predictions = model / f"predictions_imagesTs_fold_{fold}"
+    predictions = model / test_predictions_name(fold)
     predictor = Predictor.from_folder(model, folds=[fold], device=choose_device(device))
     with steps.step("predict test cases"), terminal.progress() as progress:
         result = predict_folder(
