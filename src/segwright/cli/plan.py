@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -181,7 +182,7 @@ def _plan_from_files(
     made = make_plan(
         Fingerprint.read(fingerprint),
         description,
-        dataset_name=str(description.raw.get("name") or dataset_json.resolve().parent.name),
+        dataset_name=_dataset_name(dataset_json, fingerprint, output) or str(description.raw.get("name") or "Dataset"),
         image_reader_writer=choose_reader(description.file_ending, wanted_name=description.reader_name).name,
         planner=planner,
         gpu_memory_gb=gpu_memory,
@@ -190,6 +191,15 @@ def _plan_from_files(
     )
     made.write(output)
     return made
+
+
+def _dataset_name(*files: Path) -> str | None:
+    """nnU-Net's name of a data set, `DatasetXXX_Name`, from the names of files and of their folders."""
+    for file in files:
+        if match := re.match(r"Dataset\d{3}_.+?(?=__|\.|$)", file.name):
+            return match[0]
+    folders = (file.resolve().parent.name for file in files)
+    return next((name for name in folders if re.fullmatch(r"Dataset\d{3}_.+", name)), None)
 
 
 def _refuse_files(fingerprint: Path | None, dataset_json: Path | None, output: Path | None) -> None:
