@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 NUM_TRAINING = 6
 NUM_TEST = 2
+# Options of `segwright train` that make an epoch short.
+TRAIN = ("--iterations-per-epoch", "2", "--val-iterations-per-epoch", "1", "--workers", "0", "--device", "cpu")
 
 
 def case_ids(prefix: str, count: int) -> list[str]:

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from segwright.cli.main import main
-from tiny_datasets import make_3d
-
-TRAIN = ("--iterations-per-epoch", "2", "--val-iterations-per-epoch", "1", "--workers", "0", "--device", "cpu")
+from tiny_datasets import TRAIN, make_3d
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from conftest import TRAIN
 from segwright.cli.main import main
-from tiny_datasets import write_description, write_volume
+from tiny_datasets import TRAIN, write_description, write_volume
 
 CASE = "ballTr_002"
 IMAGE, LABELS = f"imagesTr/{CASE}_0000.nii.gz", f"labelsTr/{CASE}.nii.gz"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TRAIN
-from tiny_datasets import case_ids, make_3d
+from tiny_datasets import TRAIN, case_ids, make_3d
 
 NAME = "Dataset001_Balls"
 
