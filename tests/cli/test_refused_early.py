@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import TRAIN
+from tiny_datasets import TRAIN
 
 
 def refused(outcome, *told: str) -> None:
@@ -154,3 +157,27 @@ def test_a_bug_is_told_even_where_no_file_can_be_written(segwright, monkeypatch,
     assert outcome.code == 1
     assert "bug in Segwright" in outcome.err
     assert "--debug" in outcome.err
+
+
+def test_predictions_do_not_go_among_the_images(segwright, model: Path, raw: Path) -> None:
+    images = raw / "imagesTs"
+    before = sorted(images.iterdir())
+    refused(segwright("predict", images, images / ".." / "imagesTs", "--model", model), "OUTPUT", "INPUT")
+    assert sorted(images.iterdir()) == before
+
+
+def test_a_model_folder_of_the_wrong_level_is_put_right(segwright, model: Path, raw: Path, tmp_path: Path) -> None:
+    words = ("predict", raw / "imagesTs", tmp_path / "out", "--model")
+    refused(segwright(*words, model.parent), "--model", f"Try {model}.")
+    refused(segwright(*words, model / "fold_0"), "--model", f"Try {model}.")
+    refused(segwright(*words, raw), "--model", "plans.json", "Train a model")
+    image = raw / "imagesTs" / "ballTs_000_0000.nii.gz"
+    refused(segwright("predict", image, tmp_path / "out", "--model", model), "a folder of images, got a file")
+
+
+def test_a_terminal_without_the_characters_gets_their_codes(trained: Path) -> None:
+    words = [sys.executable, "-m", "segwright", "explain", "1", "-c", "2d", "--workspace", str(trained)]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(words, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert rb"\xd7" in done.stdout

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import shlex
@@ -63,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises."""
     # Before torch loads: a thread that waits for a core which somebody else uses must not spin for it (10x slower).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its code, not an error
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
@@ -168,7 +172,8 @@ def _usage(error: Any, words: Sequence[str]) -> str:
     values = [value for word, value in itertools.pairwise(words) if word in options and value not in text]
     got = f", got {values[-1]!r}" if values else ""
     context = getattr(error, "ctx", None)
-    return f"{text}{got}." + (f" See {context.command_path} --help." if context is not None else "")
+    stop = "" if f"{text}{got}".endswith("?") else "."
+    return f"{text}{got}{stop}" + (f" See {context.command_path} --help." if context is not None else "")
 
 
 def _place_in_trainer_file(error: Exception) -> str | None:

@@ -10,6 +10,7 @@ import typer
 from segwright.cli.console import Terminal
 from segwright.cli.failures import refuse_failures
 from segwright.cli.options import DeviceOption, JsonOption, choose_device, parse_fold
+from segwright.errors import MissingFileError, SettingsError, message
 
 
 def predict(
@@ -40,6 +41,16 @@ def predict(
     from segwright.inference import Predictor, predict_folder
 
     terminal = Terminal.open()
+    _require_model(model)
+    if input_folder.resolve() == output_folder.resolve():
+        raise SettingsError(
+            message(
+                "OUTPUT",
+                expected="another folder than INPUT",
+                got=str(output_folder),
+                remedy="The next prediction would take the label maps for images.",
+            )
+        )
     predictor = Predictor.from_folder(
         model,
         folds=None if folds is None else [parse_fold(fold) for fold in folds],
@@ -65,3 +76,23 @@ def predict(
     num_cases = len(result.done) + len(result.skipped) + len(failures)
     refuse_failures(result.failures, num_cases, "predicted")
     return 0
+
+
+def _require_model(folder: Path) -> None:
+    """Refuse a folder above or below that of a model, naming the right one.
+
+    Raises:
+        MissingFileError
+    """
+    if not folder.is_dir() or (folder / "plans.json").is_file():
+        return
+    near = [*folder.glob("*__*__*/plans.json"), *(parent / "plans.json" for parent in folder.resolve().parents)]
+    models = sorted(str(path.parent) for path in near if path.is_file() and path.parent.name.count("__") == 2)
+    raise MissingFileError(
+        message(
+            f"--model {folder}",
+            expected="a model folder, Trainer__plans__configuration, with plans.json in it",
+            got="one without plans.json",
+            remedy=f"Try {' or '.join(models)}." if models else "Train a model, or correct the path.",
+        )
+    )

@@ -149,9 +149,8 @@ def _scan_explicit(
 
 def _file_names(folder: Path, file_ending: str) -> list[str]:
     if not folder.is_dir():
-        raise MissingFileError(
-            message(folder, expected="a folder of images", got="nothing there", remedy="Check the path.")
-        )
+        got = "a file" if folder.exists() else "nothing there"
+        raise MissingFileError(message(folder, expected="a folder of images", got=got, remedy="Check the path."))
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())
     chosen = [name for name in names if name.endswith(file_ending)]
