@@ -20,7 +20,7 @@ FOLD = 0
 FEATURES_IN_FIRST_STAGE = 8
 BATCH_SIZE = 2
 TRAINING: dict[str, Any] = {
-    "num_epochs": 10,
+    "num_epochs": 16,
     "num_iterations_per_epoch": 25,
     "num_val_iterations_per_epoch": 4,
     "seed": 0,
