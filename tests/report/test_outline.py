@@ -51,6 +51,12 @@ def test_voxels_that_touch_at_a_corner_stay_apart():
     assert len(outlines(np.eye(2))) == 2
 
 
+def test_holes_that_touch_at_a_corner_are_one_outline():
+    mask = np.ones((4, 6), bool)
+    mask[1, 2] = mask[2, 1] = False
+    assert len(outlines(mask)) == 2
+
+
 def test_a_straight_edge_has_no_points_in_between():
     (line,) = outlines(np.ones((1, 50)))
     assert len(line) <= 9

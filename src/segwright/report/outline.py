@@ -64,7 +64,8 @@ def _walk(start: _Vertex, leaving: dict[_Vertex, list[_Vertex]]) -> list[_Vertex
     chain = [start]
     while ends := leaving.get(chain[-1]):
         chain.append(ends.pop(_right_turn(chain, ends)))
-        if chain[-1] == start:
+        # Where a line passes its start a second time, it ends only if the right turn leads into its first edge.
+        if chain[-1] == start and _right_turn(chain, [chain[1], *leaving[start]]) == 0:
             break
     return chain
 
