@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny_datasets import TRAIN
 
@@ -181,3 +183,53 @@ def test_a_terminal_without_the_characters_gets_their_codes(trained: Path) -> No
     done = subprocess.run(words, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert rb"\xd7" in done.stdout
+
+
+class Exploit:
+    """A pickle that would run a command when it is opened freely."""
+
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.touched}",)
+
+
+def test_a_tampered_checkpoint_runs_nothing(segwright, workspace: Path, tmp_path: Path) -> None:
+    model = workspace / "results" / "Dataset001_Balls" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    path = model / "fold_0" / "checkpoint_final.pth"
+    torch.save({**torch.load(path, weights_only=False), "more": Exploit(tmp_path / "touched")}, path)
+    images = workspace / "raw" / "Dataset001_Balls" / "imagesTs"
+    refused(segwright("predict", images, tmp_path / "out", "--model", model), "checkpoint_final.pth", "posix.system")
+    words = ("train", 1, "3d_fullres", 0, *TRAIN, "--workspace", workspace, "--continue")
+    refused(segwright(*words), "checkpoint_final.pth", "posix.system")
+    assert not (tmp_path / "touched").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_loading_process_refuses_is_told_without_its_traceback(
+    segwright, workspace: Path, tmp_path: Path
+) -> None:
+    store = workspace / "preprocessed" / "Dataset001_Balls" / "nnUNetPlans_3d_fullres"
+    for path in store.glob("*.pkl"):
+        path.write_bytes(pickle.dumps(Exploit(tmp_path / "touched")))
+    words = [*map(str, TRAIN), "--workspace", workspace]
+    words[words.index("--workers") + 1] = "1"
+    outcome = segwright("train", 1, "3d_fullres", 1, *words)
+    assert outcome.code == 2
+    (told,) = [line for line in outcome.err.splitlines() if line.startswith("Error: ")]
+    assert told.startswith(f"Error: {store}")
+    assert outcome.err.endswith(f"{told}\n")
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_damaged_plan_or_fingerprint_does_not_block_planning(segwright, workspace: Path) -> None:
+    folder = workspace / "preprocessed" / "Dataset001_Balls"
+    words = ("plan", 1, "--workspace", workspace, "--workers", 1)
+    (folder / "nnUNetPlans.json").write_text("[")
+    refused(segwright(*words), "nnUNetPlans.json", "delete the file to plan anew")
+    (folder / "nnUNetPlans.json").unlink()
+    (folder / "dataset_fingerprint.json").write_text("{}")
+    assert segwright(*words).code == 0
+    assert (folder / "nnUNetPlans.json").is_file()

@@ -9,6 +9,7 @@ import errno
 import io
 import itertools
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -141,7 +142,7 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         _tell(describe(error))
         return CASES_FAILED
     if isinstance(error, SegwrightError):
-        _tell(str(error))
+        _tell(_without_traceback(error))
         return USER_MISTAKE
     if isinstance(error, _CLICK_ERROR):
         _tell(_usage(error, words))
@@ -154,10 +155,8 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         _tell(f"{error.filename or 'A file'}: expected to read or write it, got: {error.strerror}.")
         return USER_MISTAKE
     if place := _place_in_trainer_file(error):
-        _tell(
-            f"{place}: {type(error).__name__}: {error}. The error arose in your trainer class, or in what it calls; "
-            "--debug shows the traceback."
-        )
+        told = f"{type(error).__name__}: {_without_traceback(error)}"
+        _tell(f"{place}: {told}. The error arose in your trainer class or in what it calls; --debug shows where.")
         return USER_MISTAKE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         _tell(f"The memory did not suffice: {error}. Try a smaller --batch-size or fewer --workers, or --device cpu.")
@@ -176,6 +175,14 @@ def _usage(error: Any, words: Sequence[str]) -> str:
     return f"{text}{got}{stop}" + (f" See {context.command_path} --help." if context is not None else "")
 
 
+def _without_traceback(error: Exception) -> str:
+    """The message of an error, from which that traceback is taken which torch puts around one of a loading process."""
+    told = str(error)
+    if "Original Traceback (most recent call last):" not in told:
+        return told
+    return re.split(r"^(?:\w+\.)*\w*(?:Error|Exception): ", told, flags=re.MULTILINE)[-1].strip()
+
+
 def _place_in_trainer_file(error: Exception) -> str | None:
     """The line of the user's own trainer file that an error came by last, if it did."""
     places = [
@@ -189,7 +196,7 @@ def _place_in_trainer_file(error: Exception) -> str | None:
 def _bug(error: Exception, words: Sequence[str]) -> str:
     log = Path(tempfile.gettempdir()) / f"segwright-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     trace = "".join(traceback.format_exception(error))
-    told = f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {error}."
+    told = f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {_without_traceback(error)}."
     try:
         log.write_text(f"segwright {shlex.join(words)}\n\n{trace}", encoding="utf-8")
     except OSError:  # no room even for that

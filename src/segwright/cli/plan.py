@@ -13,7 +13,7 @@ from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
 from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import JsonOption, WorkersOption, WorkspaceOption, locate
-from segwright.errors import SettingsError, message
+from segwright.errors import PlanError, SettingsError, message
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation, RawDataset
@@ -105,7 +105,7 @@ def plan_dataset(
     import os
 
     from segwright.dataset import RawDataset
-    from segwright.planning import Plan, make_plan, merge_hand_made, planner_named
+    from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
     dataset = RawDataset.open(location.raw, environ=os.environ)
@@ -126,7 +126,7 @@ def plan_dataset(
     )
     path = location.preprocessed / f"{made.plans_name}.json"
     if path.is_file():
-        made = merge_hand_made(made, Plan.read(path))
+        made = merge_hand_made(made, _earlier_plan(path))
     made.write(path)
     dataset.description.write(location.preprocessed / "dataset.json")
     return made, path
@@ -139,10 +139,24 @@ def _measured_before(folder: Path, dataset: RawDataset) -> Fingerprint | None:
     path = folder / FILE_NAME
     if not path.is_file():
         return None
-    measured, measured_at = Fingerprint.read(path), path.stat().st_mtime
+    try:
+        measured, measured_at = Fingerprint.read(path), path.stat().st_mtime
+    except PlanError:  # it is measured again, which is what its message would ask for
+        return None
     files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
     complete = len(measured.spacings_mm) == len(dataset.cases)
     return measured if complete and all(file.stat().st_mtime <= measured_at for file in files) else None
+
+
+def _earlier_plan(path: Path) -> Plan:
+    from segwright.planning import Plan
+
+    try:
+        return Plan.read(path)
+    except PlanError as error:
+        raise PlanError(
+            f"{error} Or delete the file to plan anew; configurations that were added to it by hand are then lost."
+        ) from error
 
 
 def _measure(terminal: Terminal, dataset: RawDataset, folder: Path, workers: int | None) -> Fingerprint:
