@@ -50,6 +50,8 @@ DATASET is the folder of a raw nnU-Net v2 data set, or its id or name in the wor
 preprocessed/ and results/: --workspace DIR, else nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and
 nnUNet_results where set, else ./segwright.
 
+Exit codes: 0 done, 1 some cases failed and the others are done, 2 something that you can mend, 130 Ctrl-C.
+
 \b
 Examples:
   segwright run 4

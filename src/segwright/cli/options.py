@@ -35,25 +35,35 @@ WorkspaceOption = Annotated[
 ]
 PlansOption = Annotated[str, typer.Option("--plans", metavar="NAME", help="Name of the plans file, without .json.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes. Default: as many as cores and memory allow.")
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Processes. Default: as many as cores and memory allow."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with JSON on stdout, for programs.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs. nnU-Net's own: 1000.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Epochs. nnU-Net's own: 1000.")]
 IterationsOption = Annotated[
     int | None,
     typer.Option(
-        "--iterations-per-epoch", help="Iterations an epoch, whatever the size of the data set. Default: 250."
+        "--iterations-per-epoch",
+        metavar="N",
+        help="Iterations an epoch, whatever the size of the data set. Default: 250.",
     ),
 ]
 ValIterationsOption = Annotated[
-    int | None, typer.Option("--val-iterations-per-epoch", help="Validation iterations an epoch. Default: 50.")
+    int | None,
+    typer.Option("--val-iterations-per-epoch", metavar="N", help="Validation iterations an epoch. Default: 50."),
 ]
-BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Patches a batch. Default: the plan's.")]
-LearningRateOption = Annotated[float | None, typer.Option("--lr", help="Initial or peak rate. Default: the recipe's.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="The same seed repeats a run. Default: 0.")]
+BatchSizeOption = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", help="Patches a batch. Default: the plan's.")
+]
+LearningRateOption = Annotated[
+    float | None, typer.Option("--lr", metavar="X", help="Initial or peak rate. Default: the recipe's.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed repeats a run. Default: 0.")]
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="nnunet or short. Default: short below 25,000 iterations, else nnunet."),
+    typer.Option(
+        "--recipe", metavar="NAME", help="nnunet or short. Default: short below 25,000 iterations, else nnunet."
+    ),
 ]
 TrainerOption = Annotated[
     str | None, typer.Option("--trainer", metavar="FILE.py:CLASS", help="Your own class that inherits Trainer.")

@@ -37,7 +37,9 @@ def plan(
     ] = None,
     planner: PlannerOption = "ExperimentPlanner",
     gpu_memory: GpuMemoryOption = None,
-    plans_name: Annotated[str | None, typer.Option("--plans-name", help="Name of the plans file.")] = None,
+    plans_name: Annotated[
+        str | None, typer.Option("--plans-name", metavar="NAME", help="Name of the plans file.")
+    ] = None,
     overwrite_target_spacing: Annotated[
         list[float] | None,
         typer.Option("--overwrite-target-spacing", metavar="Z Y X", help="Target spacing in mm, as the images' axes."),

@@ -16,15 +16,21 @@ from segwright.errors import MissingFileError, SettingsError, message
 def predict(
     input_folder: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images: CASE_0000.nii.gz, ...")],
     output_folder: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the label maps.")],
-    model: Annotated[Path, typer.Option("--model", help="Model folder: Trainer__plans__configuration.")],
+    model: Annotated[
+        Path, typer.Option("--model", metavar="FOLDER", help="Model folder: Trainer__plans__configuration.")
+    ],
     folds: Annotated[
-        list[str] | None, typer.Option("--folds", help="Folds to average, such as 0 1 2. Default: all there are.")
+        list[str] | None,
+        typer.Option("--folds", metavar="0 1 ...", help="Folds to average, such as 0 1 2. Default: all there are."),
     ] = None,
     no_mirroring: Annotated[bool, typer.Option("--no-mirroring", help="Up to 8 times faster, a little worse.")] = False,
     step_size: Annotated[
-        float, typer.Option("--step-size", min=0.05, max=1.0, help="Step between tiles as a share of the patch.")
+        float,
+        typer.Option("--step-size", metavar="X", min=0.05, max=1.0, help="Step between tiles as a share of the patch."),
     ] = 0.5,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="File in each fold.")] = "checkpoint_final.pth",
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", metavar="FILE", help="File in each fold.")
+    ] = "checkpoint_final.pth",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished cases anew.")] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 def report(
     dataset: DatasetArgument,
     configuration: Annotated[
-        str | None, typer.Option("--configuration", "-c", help="Default: the one trained last.")
+        str | None, typer.Option("--configuration", "-c", metavar="NAME", help="Default: the one trained last.")
     ] = None,
     fold: Annotated[
-        str | None, typer.Option("--fold", "-f", help="Fold to report on, or all. Default: the first trained.")
+        str | None,
+        typer.Option("--fold", "-f", metavar="FOLD", help="Fold to report on, or all. Default: the first trained."),
     ] = None,
     plans: PlansOption = DEFAULT_PLANS,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Page to write. Default: in the model's folder.")
+        Path | None, typer.Option("--output", metavar="FILE", help="Page to write. Default: in the model's folder.")
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> int:

@@ -74,9 +74,12 @@ class Steps:
 def run(
     dataset: DatasetArgument,
     configuration: Annotated[
-        str | None, typer.Option("--configuration", "-c", help="Default: 3d_fullres where planned, else 2d.")
+        str | None,
+        typer.Option("--configuration", "-c", metavar="NAME", help="Default: 3d_fullres where planned, else 2d."),
     ] = None,
-    fold: Annotated[str, typer.Option("--fold", "-f", help="Number of the split to hold out, or all.")] = "0",
+    fold: Annotated[
+        str, typer.Option("--fold", "-f", metavar="FOLD", help="Number of the split to hold out, or all.")
+    ] = "0",
     planner: PlannerOption = "ExperimentPlanner",
     gpu_memory: GpuMemoryOption = None,
     trainer: TrainerOption = None,

@@ -58,7 +58,8 @@ def train(
     device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--continue", help="Go on from the last checkpoint.")] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Processes that load batches. Default: as the cores allow.")
+        int | None,
+        typer.Option("--workers", metavar="N", min=0, help="Processes that load batches. Default: as the cores allow."),
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> int:
