@@ -309,5 +309,5 @@ class Diverging(Trainer):
 
 
 def test_a_loss_that_is_no_number_names_the_cases(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 0, iteration 0, cases case\d, case\d"):
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 0, iteration 0, cases ballTr_00\d, ballTr_00\d"):
         run(tiny, tmp_path, trainer_class=Diverging)
