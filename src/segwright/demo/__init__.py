@@ -20,9 +20,10 @@ FOLD = 0
 FEATURES_IN_FIRST_STAGE = 8
 BATCH_SIZE = 2
 TRAINING: dict[str, Any] = {
-    "num_epochs": 16,
+    "num_epochs": 12,
     "num_iterations_per_epoch": 25,
     "num_val_iterations_per_epoch": 4,
+    "initial_lr": 6e-3,
     "seed": 0,
 }
 
