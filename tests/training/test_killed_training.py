@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from segwright.interop.checkpoint_file import read_checkpoint
+from segwright.training.monitor import read_log
 
 PROGRAM = """
 import sys
@@ -64,3 +67,20 @@ def test_a_training_killed_again_and_again_equals_one_never_killed(tiny: Any, tm
     assert kills >= 3
     first, second = _weights(whole), _weights(killed)
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_saves_and_stops(tiny: Any, tmp_path: Path, number: int) -> None:
+    # Slurm and a terminal's Ctrl-C reach the loading processes as well as the training.
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tiny.preprocessed), str(tmp_path)],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    fold = tmp_path / "nnUNetTrainer__nnUNetPlans__tiny" / "fold_0"
+    while process.poll() is None and not (fold / "checkpoint_latest.pth").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints.decode()) == (0, "")
+    assert read_log(fold / "training_log.jsonl")[-1]["event"] == "interrupted"

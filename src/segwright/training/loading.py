@@ -161,6 +161,7 @@ def make_loader(
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C belongs to the training process, which finishes its step and saves; workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A request to stop belongs to the training process, which finishes its step and saves; workers end with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
