@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -220,6 +221,8 @@ def test_what_a_loading_process_refuses_is_told_without_its_traceback(
     (told,) = [line for line in outcome.err.splitlines() if line.startswith("Error: ")]
     assert told.startswith(f"Error: {store}")
     assert outcome.err.endswith(f"{told}\n")
+    # Python waits at its exit for processes that are left, and these ignore the signal to end.
+    assert multiprocessing.active_children() == []
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "touched").exists()
 

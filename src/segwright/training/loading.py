@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +159,21 @@ def make_loader(
         worker_init_fn=_start_worker if workers else None,
         prefetch_factor=3 if workers else None,
     )
+
+
+@contextmanager
+def batches_of(*loaders: DataLoader[dict[str, Any]]) -> Iterator[list[Any]]:
+    """Give an iterator over each loader's batches, and end their processes with the block, whatever ended it.
+
+    Python would end them at its exit by SIGTERM, which they ignore, and wait for them for ever.
+    """
+    iterators = [iter(loader) for loader in loaders]
+    try:
+        yield iterators
+    finally:
+        for iterator in iterators:
+            if hasattr(iterator, "_shutdown_workers"):  # torch has no public name for it
+                iterator._shutdown_workers()
 
 
 def _start_worker(_: int) -> None:

@@ -23,7 +23,7 @@ from segwright.preprocessing.store import PreprocessedStore
 from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, save_checkpoint
 from segwright.training.history import History
 from segwright.training.interrupts import StopRequest
-from segwright.training.loading import PatchDataset, Sampling, StepSampler, make_loader
+from segwright.training.loading import PatchDataset, Sampling, StepSampler, batches_of, make_loader
 from segwright.training.losses import DeepSupervisionLoss, DiceCELoss, deep_supervision_weights
 from segwright.training.monitor import Monitor, SilentMonitor
 from segwright.training.progress_plot import plot_progress
@@ -270,8 +270,13 @@ class Trainer:
     def run_training(self, stop: StopRequest) -> bool:
         """Train to the end, or to the step at which a stop is asked for. Returns whether the end was reached."""
         self.on_train_start()
-        loaders = self.get_dataloaders()
-        training, validation = (iter(loader) for loader in loaders)
+        with batches_of(*self.get_dataloaders()) as (training, validation):
+            if not self._run_epochs(training, validation, stop):
+                return False
+        self.on_train_end()
+        return True
+
+    def _run_epochs(self, training: Any, validation: Any, stop: StopRequest) -> bool:
         self._run_start, self._run_iterations = time.monotonic(), 0
         while self.current_epoch < self.num_epochs:
             self.on_epoch_start()
@@ -288,7 +293,6 @@ class Trainer:
             self.on_epoch_end()
             if stop and self.current_epoch < self.num_epochs:
                 return self._interrupted(str(stop.signal_name))
-        self.on_train_end()
         return True
 
     def _one_step(self, batches: Any) -> None:
