@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.parity
 GOLDEN_PLANS = Path(__file__).parents[1] / "golden" / "plans"
 SCRIPT = Path(__file__).with_name("peer_networks.py")
 NUM_INPUTS, NUM_OUTPUTS = 2, 3
+RunPeer = Callable[[str, Path], dict[str, Any]]
 PLAIN, RESIDUAL = "Dataset904_Cardiac__nnUNetPlans", "Dataset904_Cardiac__nnUNetResEncUNetMPlans"
 DATASET_JSON = {
     "channel_names": {"0": "a", "1": "b"},
@@ -33,14 +34,15 @@ DATASET_JSON = {
 }
 
 
-def run_peer(command: str, folder: Path) -> dict[str, Any]:
-    python = os.environ.get("SEGWRIGHT_PEER")
-    if not python:
-        pytest.fail("Set SEGWRIGHT_PEER to the Python of an environment with nnunetv2, or run `make parity`.")
-    result = subprocess.run([python, str(SCRIPT), command, str(folder)], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    with np.load(folder / "answer.npz") as content:
-        return dict(content)
+@pytest.fixture
+def run_peer(peer_python: str) -> RunPeer:
+    def run(command: str, folder: Path) -> dict[str, Any]:
+        result = subprocess.run([peer_python, SCRIPT, command, folder], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        with np.load(folder / "answer.npz") as content:
+            return dict(content)
+
+    return run
 
 
 def small_plan(name: str, configuration: str) -> Plan:
@@ -73,7 +75,9 @@ def write_request(folder: Path, plan: Plan, configuration: str, network: Any, da
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 @pytest.mark.parametrize("plan_name", [PLAIN, RESIDUAL])
-def test_same_weights_give_the_same_logits_both_ways(tmp_path: Path, plan_name: str, configuration: str) -> None:
+def test_same_weights_give_the_same_logits_both_ways(
+    tmp_path: Path, run_peer: RunPeer, plan_name: str, configuration: str
+) -> None:
     plan = small_plan(plan_name, configuration)
     network = randomised_network(plan, configuration)
     data = torch.randn(2, NUM_INPUTS, *plan.configuration(configuration).architecture.total_stride) * 2
@@ -118,7 +122,11 @@ def compare_optimizers(network: Any, data: torch.Tensor, theirs: dict[str, Any])
     [("3d_fullres", (1.6, 0.8, 1.3), (0, 1, 2)), ("2d", (3, 1.4, 0.9), (0, 1))],
 )
 def test_sliding_windows_agree(
-    tmp_path: Path, configuration: str, size_in_patches: tuple[float, ...], mirror_axes: tuple[int, ...]
+    tmp_path: Path,
+    run_peer: RunPeer,
+    configuration: str,
+    size_in_patches: tuple[float, ...],
+    mirror_axes: tuple[int, ...],
 ) -> None:
     plan = small_plan(PLAIN, configuration)
     patch_size = [2 * stride for stride in plan.configuration(configuration).architecture.total_stride]
@@ -159,7 +167,13 @@ REGIONS = {"background": 0, "whole": [1, 2, 3], "part": [2, 3], "core": 3}
     ],
 )
 def test_label_maps_on_the_original_grid_agree(
-    tmp_path: Path, plan_name: str, configuration: str, spacing: list[float], labels: Any, regions_class_order: Any
+    tmp_path: Path,
+    run_peer: RunPeer,
+    plan_name: str,
+    configuration: str,
+    spacing: list[float],
+    labels: Any,
+    regions_class_order: Any,
 ) -> None:
     plan = Plan.read(GOLDEN_PLANS / f"{plan_name}.json")
     box = [[2, 20], [0, 31], [1, 27]]

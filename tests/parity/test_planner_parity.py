@@ -21,13 +21,6 @@ CHANNELS = ("CT", "T1", "noNorm", "zscore", "rescale_to_0_1", "RGB_to_0_1")
 NUM_CASES = int(os.environ.get("SEGWRIGHT_PARITY_CASES", "60"))
 
 
-def peer_python() -> str:
-    value = os.environ.get("SEGWRIGHT_PEER")
-    if not value:
-        pytest.fail("Set SEGWRIGHT_PEER to the Python of an environment with nnunetv2, or run `make parity`.")
-    return value
-
-
 def random_labels(rng: np.random.Generator) -> dict[str, Any]:
     """Some plain, some regions, some with an ignore label; 2 to 120 of them."""
     count = int(rng.choice([2, 3, 4, 15, 120]))
@@ -113,12 +106,12 @@ def own_plan(case: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parity
-def test_plans_equal_those_of_nnunet(tmp_path: Path) -> None:
+def test_plans_equal_those_of_nnunet(tmp_path: Path, peer_python: str) -> None:
     cases = [random_case(seed) for seed in range(NUM_CASES)]
     cases_path, plans_path = tmp_path / "cases.json", tmp_path / "plans.json"
     cases_path.write_text(json.dumps(cases))
     driver = Path(__file__).with_name("peer_planner.py")
-    subprocess.run([peer_python(), str(driver), str(cases_path), str(plans_path)], check=True)
+    subprocess.run([peer_python, str(driver), str(cases_path), str(plans_path)], check=True)
     different, compared = {}, 0
     for seed, (case, theirs) in enumerate(zip(cases, json.loads(plans_path.read_text()), strict=True)):
         try:
