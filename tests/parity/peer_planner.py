@@ -40,6 +40,8 @@ def plan(case: dict) -> dict:
     planner_class = recursive_find_python_class(folder, case["planner"], "nnunetv2.experiment_planning")
     planner = planner_class(DATASET, **case["arguments"])
     planner.determine_reader_writer = lambda: SimpleITKIO
+    if case.get("existing"):
+        (preprocessed / f"{planner.plans_identifier}.json").write_text(json.dumps(case["existing"]))
     # networks are made only to be counted: no memory and no time for their weights
     with torch.device("meta"):
         planner.plan_experiment()
