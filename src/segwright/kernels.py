@@ -10,6 +10,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+# More than half of the weights, which sum to 1 but for rounding: no other label can have as much.
+_MAJORITY = 0.5 + 1e-9
+
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def interpolate_labels(
@@ -28,29 +31,39 @@ def interpolate_labels(
     agree so does all between them, because the weights are convex: the cost does not depend on the number of labels.
     """
     corners = np.empty(8, np.int16)
+    weights = np.empty(8, np.float64)
     values = np.empty(8, np.int16)
     scores = np.empty(8, np.float64)
     for z in range(out.shape[0]):
         z0, z1 = z_taps[0, z], z_taps[1, z]
         for y in range(out.shape[1]):
             y0, y1 = y_taps[0, y], y_taps[1, y]
+            near, far, above, opposite = labels[z0, y0], labels[z0, y1], labels[z1, y0], labels[z1, y1]
             for x in range(out.shape[2]):
                 x0, x1 = x_taps[0, x], x_taps[1, x]
-                first = labels[z0, y0, x0]
-                corners[0], corners[1] = first, labels[z0, y0, x1]
-                corners[2], corners[3] = labels[z0, y1, x0], labels[z0, y1, x1]
-                corners[4], corners[5] = labels[z1, y0, x0], labels[z1, y0, x1]
-                corners[6], corners[7] = labels[z1, y1, x0], labels[z1, y1, x1]
-                agree = True
+                first = near[x0]
+                corners[0], corners[1] = first, near[x1]
+                corners[2], corners[3] = far[x0], far[x1]
+                corners[4], corners[5] = above[x0], above[x1]
+                corners[6], corners[7] = opposite[x0], opposite[x1]
+                differences = 0
                 for corner in range(1, 8):
-                    agree &= corners[corner] == first
-                if agree:
+                    differences |= corners[corner] ^ first
+                if differences == 0:
                     out[z, y, x] = first
                     continue
-                count = 0
+                nearest = labels[z_taps[2, z], y_taps[2, y], x_taps[2, x]]
+                share = 0.0
                 for corner in range(8):
                     # the order of these products and sums is scipy's, so that ties are the same ties
                     weight = z_weights[corner >> 2, z] * y_weights[(corner >> 1) & 1, y] * x_weights[corner & 1, x]
+                    weights[corner] = weight
+                    share += weight if corners[corner] == nearest else 0.0
+                if share > _MAJORITY:
+                    out[z, y, x] = nearest
+                    continue
+                count = 0
+                for corner in range(8):
                     at = 0
                     while at < count and values[at] != corners[corner]:
                         at += 1
@@ -58,8 +71,7 @@ def interpolate_labels(
                         values[at] = corners[corner]
                         scores[at] = 0.0
                         count += 1
-                    scores[at] += weight
-                nearest = labels[z_taps[2, z], y_taps[2, y], x_taps[2, x]]
+                    scores[at] += weights[corner]
                 best = 0
                 for at in range(1, count):
                     if scores[at] > scores[best] or (
