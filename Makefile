@@ -46,7 +46,7 @@ parity: install
 
 bench: install
 	@test -n "$(PEER)" -a -n "$(DATA)" || { echo "make bench needs PEER=/path/to/python of an environment with nnunetv2 and DATA=/path/to/data sets"; exit 2; }
-	$(BIN)/python benchmarks/recipes.py $(DATA)/Dataset004_Hippocampus
+	$(BIN)/python benchmarks/compare.py --peer $(PEER) --data $(DATA)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
