@@ -42,6 +42,29 @@ def test_fewer_than_five_cases_are_refused_with_a_way_out() -> None:
         create_splits(TEN[:4])
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 6), min_size=5, max_size=60), st.randoms())
+def test_groups_stay_together_and_folds_are_balanced(sizes: list[int], random: Any) -> None:
+    groups = {f"p{patient}_{scan}": f"p{patient}" for patient, size in enumerate(sizes) for scan in range(size)}
+    ids = list(groups)
+    splits = create_splits(ids, groups)
+    assert sorted(case_id for split in splits for case_id in split.val) == sorted(ids)
+    for split in splits:
+        assert sorted((*split.train, *split.val)) == sorted(ids)
+        assert not {groups[case_id] for case_id in split.train} & {groups[case_id] for case_id in split.val}
+    held_out = [len(split.val) for split in splits]
+    assert max(held_out) - min(held_out) <= max(sizes)
+    random.shuffle(ids)
+    assert create_splits(ids, groups) == splits
+
+
+def test_fewer_than_five_groups_and_cases_without_one_are_refused() -> None:
+    with pytest.raises(DatasetError, match=r"expected at least 5 groups, one a fold, got 2"):
+        create_splits(TEN, {case_id: "a" if case_id < "case_05" else "b" for case_id in TEN})
+    with pytest.raises(DatasetError, match=r"expected a group for each case, got none for case_09"):
+        create_splits(TEN, {case_id: case_id for case_id in TEN[:9]})
+
+
 def test_splits_come_back_as_nnunet_writes_them(tmp_path: Path) -> None:
     splits = create_splits(TEN)
     write_splits(tmp_path / "splits_final.json", splits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,34 +33,68 @@ class Split:
         return tuple(sorted(set(self.train) & set(self.val)))
 
 
-def create_splits(case_ids: Iterable[str]) -> list[Split]:
-    """Make nnU-Net's five folds: scikit-learn's `KFold(5, shuffle=True, random_state=12345)` over the sorted ids.
+def create_splits(case_ids: Iterable[str], groups: Mapping[str, str] | None = None) -> list[Split]:
+    """Make five folds; each case is held out in one of them.
+
+    Without `groups` they are nnU-Net's: scikit-learn's `KFold(5, shuffle=True, random_state=12345)` over the sorted
+    ids. With `groups`, the name of a case's group (its patient) by its id, no group is on both sides of a fold: the
+    shuffled groups go, large ones first, each to the fold that holds out the fewest cases.
 
     Raises:
-        DatasetError: fewer than five cases.
+        DatasetError: fewer than five cases or groups, or a case without a group.
     """
     ids = sorted(set(case_ids))
-    if len(ids) < NUM_FOLDS:
+    held_out = _fold_of_each_case(ids) if groups is None else _fold_of_each_group(ids, groups)
+    return [
+        Split(
+            train=tuple(case_id for case_id in ids if held_out[case_id] != fold),
+            val=tuple(case_id for case_id in ids if held_out[case_id] == fold),
+        )
+        for fold in range(NUM_FOLDS)
+    ]
+
+
+def _fold_of_each_case(ids: Sequence[str]) -> dict[str, int]:
+    _require_enough(len(ids), "cases")
+    order = np.arange(len(ids))
+    np.random.RandomState(SEED).shuffle(order)
+    parts = np.array_split(order, NUM_FOLDS)
+    return {ids[index]: fold for fold, part in enumerate(parts) for index in part}
+
+
+def _fold_of_each_group(ids: Sequence[str], groups: Mapping[str, str]) -> dict[str, int]:
+    without = [case_id for case_id in ids if case_id not in groups]
+    if without:
         raise DatasetError(
             message(
                 "cross-validation",
-                expected=f"at least {NUM_FOLDS} cases, one a fold",
-                got=str(len(ids)),
+                expected="a group for each case",
+                got=f"none for {_some(without)}",
+                remedy="Name the group of these cases as well.",
+            )
+        )
+    members: dict[str, list[str]] = {}
+    for case_id in ids:
+        members.setdefault(groups[case_id], []).append(case_id)
+    _require_enough(len(members), "groups")
+    names = sorted(members)
+    np.random.RandomState(SEED).shuffle(names)
+    folds: list[list[str]] = [[] for _ in range(NUM_FOLDS)]
+    for name in sorted(names, key=lambda name: -len(members[name])):
+        min(folds, key=len).extend(members[name])
+    return {case_id: fold for fold, held_out in enumerate(folds) for case_id in held_out}
+
+
+def _require_enough(count: int, what: str) -> None:
+    if count < NUM_FOLDS:
+        raise DatasetError(
+            message(
+                "cross-validation",
+                expected=f"at least {NUM_FOLDS} {what}, one a fold",
+                got=str(count),
                 remedy=f"Train fold 'all', or write a {FILE_NAME} of your own into the preprocessed data set.",
             )
         )
-    order = np.arange(len(ids))
-    np.random.RandomState(SEED).shuffle(order)
-    splits = []
-    for held_out in np.array_split(order, NUM_FOLDS):
-        chosen = set(held_out.tolist())
-        splits.append(
-            Split(
-                train=tuple(case_id for index, case_id in enumerate(ids) if index not in chosen),
-                val=tuple(case_id for index, case_id in enumerate(ids) if index in chosen),
-            )
-        )
-    return splits
 
 
 def read_splits(path: Path) -> list[Split]:

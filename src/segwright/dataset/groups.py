@@ -1,0 +1,144 @@
+"""Which cases belong together, such as the scans of one patient, and must not be on both sides of a fold."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from segwright.dataset.splits import Split
+from segwright.errors import DatasetError, MissingFileError, SettingsError, message
+
+OPTION = "--group-by"
+_TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
+_CASE_HEADINGS = ("case", "case_id", "id", "identifier", "image")
+_GROUP_HEADINGS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
+_MAX_NAMES = 5
+
+
+def read_groups(spec: str, case_ids: Iterable[str]) -> dict[str, str]:
+    """Name the group of each case, by a regular expression or a table.
+
+    A `spec` that ends in .csv or .tsv is a table with a column `case` and a column `group` (or `patient`, `subject`).
+    Any other is a regular expression that is searched in the case's id: what its first bracket holds, or else the
+    whole match, is the group.
+
+    Raises:
+        MissingFileError: there is no such table.
+        SettingsError: the expression is malformed, finds no group in a case, or groups nothing.
+        DatasetError: the table is malformed, or lacks a case; with file and line.
+    """
+    ids = sorted(set(case_ids))
+    if Path(spec).suffix.lower() in _TABLE_ENDINGS:
+        return _read_table(Path(spec), ids)
+    groups = _match(spec, ids)
+    names = set(groups.values())
+    if len(ids) > 1 and len(names) in (1, len(ids)):
+        what = "one group with all cases" if len(names) == 1 else "a group of its own for each case"
+        raise SettingsError(
+            message(
+                f"{OPTION} {spec!r}",
+                expected="groups of several cases",
+                got=f"{what}, such as {groups[ids[0]]!r} for {ids[0]}",
+                remedy="Put brackets around what a group's cases have in common, as in '(patient[0-9]+)'.",
+            )
+        )
+    return groups
+
+
+def leaking_groups(splits: Sequence[Split], groups: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
+    """Groups of which some cases train a fold and others validate it, by the fold's number; sorted."""
+    leaks = {}
+    for fold, split in enumerate(splits):
+        train, val = ({groups[case_id] for case_id in part if case_id in groups} for part in (split.train, split.val))
+        if train & val:
+            leaks[fold] = tuple(sorted(train & val))
+    return leaks
+
+
+def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise SettingsError(
+            message(
+                f"{OPTION} {pattern!r}",
+                expected="a regular expression, or a .csv file",
+                got=f"{error}",
+                remedy="Try '(patient[0-9]+)', in quotes.",
+            )
+        ) from error
+    found = {case_id: compiled.search(case_id) for case_id in ids}
+    groups = {
+        case_id: match[1] if compiled.groups else match[0]
+        for case_id, match in found.items()
+        if match is not None and (match[1] if compiled.groups else match[0])
+    }
+    without = [case_id for case_id in ids if case_id not in groups]
+    if without:
+        raise SettingsError(
+            message(
+                f"{OPTION} {pattern!r}",
+                expected="a match in every case's id",
+                got=f"none in {_some(without)}",
+                remedy="Widen the expression, or list the groups in a .csv file.",
+            )
+        )
+    return groups
+
+
+def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
+    rows = _rows(path)
+    headings = [heading.strip().lower() for heading in rows[0]] if rows else []
+    case_column, group_column = (
+        next((headings.index(name) for name in names if name in headings), None)
+        for names in (_CASE_HEADINGS, _GROUP_HEADINGS)
+    )
+    if case_column is None or group_column is None:
+        raise _malformed(path, 1, "the headings case and group", ", ".join(headings) or "an empty file")
+    groups: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(headings) or not row[case_column].strip() or not row[group_column].strip():
+            raise _malformed(path, number, "a case and its group", repr(row))
+        case_id, group = row[case_column].strip(), row[group_column].strip()
+        if groups.setdefault(case_id, group) != group:
+            raise _malformed(path, number, f"case {case_id} in one group", f"{groups[case_id]!r} and {group!r}")
+    missing, foreign = [case_id for case_id in ids if case_id not in groups], sorted(set(groups) - set(ids))
+    if missing or foreign:
+        raise DatasetError(
+            message(
+                path,
+                expected="a line for each case of the data set and for no other",
+                got=f"none for {_some(missing)}" if missing else f"lines for {_some(foreign)} too",
+                remedy="Correct the table; a case's id is its file's name without channel number and ending.",
+            )
+        )
+    return groups
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            message(path, expected="a table of groups", got="no such file", remedy=f"Correct the path after {OPTION}.")
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            message(path, expected="a table in UTF-8", got=str(error), remedy="Save it as CSV in UTF-8.")
+        ) from error
+    comma = _TABLE_ENDINGS[path.suffix.lower()]
+    first = text.partition("\n")[0]
+    return list(csv.reader(text.splitlines(), delimiter=";" if comma not in first and ";" in first else comma))
+
+
+def _malformed(path: Path, line: int, expected: str, got: str) -> DatasetError:
+    return DatasetError(message(f"{path}, line {line}", expected=expected, got=got, remedy="Correct the table."))
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")

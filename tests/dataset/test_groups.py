@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segwright.dataset import Split, create_splits
+from segwright.dataset.groups import leaking_groups, read_groups
+from segwright.errors import DatasetError, MissingFileError, SettingsError
+
+FRAMES = [f"patient{patient:03d}_frame{frame:02d}" for patient in range(1, 7) for frame in (1, 12)]
+PATIENTS = {case_id: case_id[:10] for case_id in FRAMES}
+
+
+@pytest.mark.parametrize("pattern", [r"(patient\d+)_", r"patient\d+", r"^([^_]+)"])
+def test_a_regular_expression_names_the_patient(pattern: str) -> None:
+    assert read_groups(pattern, reversed(FRAMES)) == PATIENTS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (r"(patient\d+", r"expected a regular expression, or a \.csv file, got missing \), unterminated"),
+        (r"(patient00[1-3])_", r"expected a match in every case's id, got none in patient004_frame01, .* and 1 more"),
+        (r"patient(\d*?)0", r"got none in patient001_frame01"),
+        (r"patient\d+_frame\d+", r"got a group of its own for each case, such as 'patient001_frame01'"),
+        (r"patient", r"got one group with all cases, such as 'patient' for"),
+    ],
+)
+def test_an_expression_that_groups_nothing_is_refused(pattern: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        read_groups(pattern, FRAMES)
+
+
+@pytest.mark.parametrize(("ending", "comma"), [(".csv", ","), (".csv", ";"), (".tsv", "\t")])
+@pytest.mark.parametrize("headings", [("case", "group"), ("Case_ID", "Patient")])
+def test_a_table_names_the_patient(tmp_path: Path, ending: str, comma: str, headings: tuple[str, str]) -> None:
+    lines = [comma.join((PATIENTS[case_id], "left", case_id)) for case_id in FRAMES]
+    path = tmp_path / f"groups{ending}"
+    path.write_text("\ufeff" + "\r\n".join([comma.join((headings[1], "side", headings[0])), *lines, ""]))
+    assert read_groups(str(path), FRAMES) == PATIENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"g\.csv, line 1: expected the headings case and group, got an empty file"),
+        ("name,group\n", r"line 1: expected the headings case and group, got name, group"),
+        ("case,group\na,x\nb\n", r"line 3: expected a case and its group, got \['b'\]"),
+        ("case,group\na,x\na,y\n", r"line 3: expected case a in one group, got 'x' and 'y'"),
+        ("case,group\na,x\n", r"g\.csv: expected a line for each case .*, got none for b"),
+        ("case,group\na,x\nb,x\nc,x\n", r"got lines for c too"),
+    ],
+)
+def test_a_malformed_table_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        read_groups(str(path), ["a", "b"])
+
+
+def test_a_table_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"none\.csv: expected a table of groups, got no such file"):
+        read_groups(str(tmp_path / "none.csv"), ["a"])
+
+
+def test_groups_on_both_sides_of_a_fold_are_found() -> None:
+    assert leaking_groups(create_splits(FRAMES, PATIENTS), PATIENTS) == {}
+    splits = [Split(tuple(FRAMES[1:]), (FRAMES[0],)), Split(tuple(FRAMES[2:]), tuple(FRAMES[:2]))]
+    assert leaking_groups(splits, PATIENTS) == {0: ("patient001",)}
