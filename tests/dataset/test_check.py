@@ -142,8 +142,8 @@ def test_all_problems_of_all_cases_are_told_at_once_in_order(raw: RawFolder) -> 
 
 
 def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> None:
-    raw.write_image("b", 1, np.zeros(SHAPE), origin=(0.0, 0.0, 9.0))
-    raw.write_labels("c", np.zeros(SHAPE, np.uint8), origin=(1.0, 0.0, 0.0))
+    raw.write_image("b", 1, np.random.default_rng(9).normal(size=SHAPE), origin=(0.0, 0.0, 9.0))
+    raw.write_labels("c", np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3, origin=(1.0, 0.0, 0.0))
     raw.describe(labels={"background": 0, "one": 1, "two": 2, "three": 3})
     report = check(raw.folder)
     assert report.ok
@@ -151,6 +151,19 @@ def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> Non
     assert "expected label 3 (three) in at least one case, got it in none" in never
     assert channel.startswith("case b, imagesTr: b_0001.mha lies elsewhere than b_0000.mha: origin (0, 0, 9)")
     assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, origin (0, 0, 0)")
+    assert "by the headers the label map is shifted by +1 voxel along x against its image" in labels
+
+
+def test_what_only_all_cases_together_show_is_told(raw: RawFolder) -> None:
+    for channel in range(2):
+        shutil.copyfile(raw.image("a", channel), raw.image("c", channel))
+    raw.write_labels("b", np.zeros(SHAPE, np.uint8))
+    report = check(raw.folder)
+    assert [problem.text.split(", got")[0] for problem in report.warnings] == [
+        "labelsTr: 1 of 3 label maps have no foreground: b. That is right where nothing is to be found in the image; "
+        "such a case has no Dice of its own.",
+        "case c, imagesTr: expected an image of its own",
+    ]
 
 
 def test_every_wrong_key_of_dataset_json_is_told(raw: RawFolder) -> None:

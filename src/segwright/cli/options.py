@@ -38,6 +38,15 @@ WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", min=1, help="Processes. Default: as many as cores and memory allow."),
 ]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="REGEX|CSV",
+        help="Keep cases of one patient in one fold: by what an expression finds in the case's id, such as "
+        "'(patient[0-9]+)', or by a table with the columns case and group.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with JSON on stdout, for programs.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Epochs. nnU-Net's own: 1000.")]
 IterationsOption = Annotated[

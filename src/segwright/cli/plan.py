@@ -12,7 +12,7 @@ import typer
 from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
 from segwright.cli.failures import all_or_nothing
-from segwright.cli.options import JsonOption, WorkersOption, WorkspaceOption, locate
+from segwright.cli.options import GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
 from segwright.errors import PlanError, SettingsError, message
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ def plan(
         list[float] | None,
         typer.Option("--overwrite-target-spacing", metavar="Z Y X", help="Target spacing in mm, as the images' axes."),
     ] = None,
+    suppress_transpose: Annotated[
+        bool, typer.Option("--suppress-transpose", help="Keep the images' axes in their order.")
+    ] = False,
+    group_by: GroupByOption = None,
     fingerprint: Annotated[
         Path | None, typer.Option("--fingerprint", metavar="F.json", help="Plan from this file.")
     ] = None,
@@ -63,12 +67,20 @@ def plan(
     Examples:
       segwright plan 4
       segwright plan 4 --planner nnUNetPlannerResEncL --gpu-memory 16
+      segwright plan 27 --group-by '(patient[0-9]+)'
       segwright plan --fingerprint F.json --dataset-json D.json --output P.json
     """
     terminal = Terminal.open()
     if dataset is None:
         made = _plan_from_files(
-            fingerprint, dataset_json, output, planner, gpu_memory, plans_name, overwrite_target_spacing
+            fingerprint,
+            dataset_json,
+            output,
+            planner,
+            gpu_memory,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
         )
         _show(terminal, made, output, as_json)
         return 0
@@ -81,6 +93,8 @@ def plan(
         gpu_memory=gpu_memory,
         plans_name=plans_name,
         target_spacing=overwrite_target_spacing,
+        suppress_transpose=suppress_transpose,
+        group_by=group_by,
         clean=clean,
         workers=workers,
     )
@@ -96,6 +110,8 @@ def plan_dataset(
     gpu_memory: float | None = None,
     plans_name: str | None = None,
     target_spacing: Sequence[float] | None = None,
+    suppress_transpose: bool = False,
+    group_by: str | None = None,
     clean: bool = False,
     workers: int | None = None,
     checked: bool = False,
@@ -106,15 +122,17 @@ def plan_dataset(
     """
     import os
 
-    from segwright.dataset import RawDataset
+    from segwright.dataset import RawDataset, read_groups, write_grouped_splits
     from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
     dataset = RawDataset.open(location.raw, environ=os.environ)
+    case_ids = [case.case_id for case in dataset.cases]
+    groups = None if group_by is None else read_groups(group_by, case_ids)
     measured = _measured_before(location.preprocessed, dataset) if not clean else None
     if measured is None:
         if not checked:
-            check_or_stop(terminal, location, workers)
+            check_or_stop(terminal, location, workers, group_by)
         measured = _measure(terminal, dataset, location.preprocessed, workers)
     made = make_plan(
         measured,
@@ -125,12 +143,15 @@ def plan_dataset(
         gpu_memory_gb=gpu_memory,
         overwrite_target_spacing_mm=target_spacing,
         plans_name=plans_name,
+        suppress_transpose=suppress_transpose,
     )
     path = location.preprocessed / f"{made.plans_name}.json"
     if path.is_file():
         made = merge_hand_made(made, _earlier_plan(path))
     made.write(path)
     dataset.description.write(location.preprocessed / "dataset.json")
+    if groups is not None:
+        write_grouped_splits(location.preprocessed, location.raw, case_ids, groups)
     return made, path
 
 
@@ -179,6 +200,7 @@ def _plan_from_files(
     gpu_memory: float | None,
     plans_name: str | None,
     target_spacing: Sequence[float] | None,
+    suppress_transpose: bool,
 ) -> Plan:
     from segwright.dataset import DatasetDescription
     from segwright.fingerprint import Fingerprint
@@ -204,6 +226,7 @@ def _plan_from_files(
         gpu_memory_gb=gpu_memory,
         overwrite_target_spacing_mm=target_spacing,
         plans_name=plans_name,
+        suppress_transpose=suppress_transpose,
     )
     made.write(output)
     return made

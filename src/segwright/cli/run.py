@@ -23,6 +23,7 @@ from segwright.cli.options import (
     DeviceOption,
     EpochsOption,
     Fold,
+    GroupByOption,
     IterationsOption,
     LearningRateOption,
     RecipeOption,
@@ -82,6 +83,7 @@ def run(
     ] = "0",
     planner: PlannerOption = "ExperimentPlanner",
     gpu_memory: GpuMemoryOption = None,
+    group_by: GroupByOption = None,
     trainer: TrainerOption = None,
     epochs: EpochsOption = None,
     iterations_per_epoch: IterationsOption = None,
@@ -104,6 +106,7 @@ def run(
     Examples:
       segwright run Dataset004_Hippocampus
       segwright run 4 -c 2d --epochs 50
+      segwright run 27 --group-by '(patient[0-9]+)'
     """
     terminal = Terminal.open()
     steps = Steps(terminal)
@@ -117,11 +120,17 @@ def run(
     trainer_class_of(trainer)
     choose_device(device)
     with steps.step("check"):
-        check_or_stop(terminal, location, workers)
-    refuse_unknown_fold(location, chosen_fold)
+        check_or_stop(terminal, location, workers, group_by)
+    refuse_unknown_fold(location, chosen_fold, group_by)
     with steps.step("fingerprint and plan"):
         plan, _ = plan_dataset(
-            terminal, location, planner=planner, gpu_memory=gpu_memory, workers=workers, checked=True
+            terminal,
+            location,
+            planner=planner,
+            gpu_memory=gpu_memory,
+            group_by=group_by,
+            workers=workers,
+            checked=True,
         )
     name = configuration or ("3d_fullres" if "3d_fullres" in plan.configuration_names else "2d")
     plan.configuration(name)
@@ -167,20 +176,21 @@ def run(
     return 0
 
 
-def refuse_unknown_fold(location: DatasetLocation, fold: Fold) -> None:
+def refuse_unknown_fold(location: DatasetLocation, fold: Fold, group_by: str | None) -> None:
     """Look for a fold among the splits that the training will have.
 
     Raises:
         DatasetError: there is no such fold, or there are too few cases for cross-validation.
     """
-    from segwright.dataset import RawDataset, create_splits, read_splits, split_for_fold
+    from segwright.dataset import RawDataset, create_splits, read_groups, read_splits, split_for_fold
 
     if fold == "all":
         return
     case_ids = [case.case_id for case in RawDataset.open(location.raw, environ=os.environ).cases]
     files = [folder / "splits_final.json" for folder in (location.preprocessed, location.raw)]
     written = next((file for file in files if file.is_file()), None)
-    split_for_fold(create_splits(case_ids) if written is None else read_splits(written), fold, case_ids)
+    groups = None if group_by is None else read_groups(group_by, case_ids)
+    split_for_fold(create_splits(case_ids, groups) if written is None else read_splits(written), fold, case_ids)
 
 
 def predict_test_cases(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segwright.dataset.alignment import displacement
+from segwright.dataset.case_summary import CaseSummary, summarise_case
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.problems import Problem
 from segwright.errors import SegwrightError
@@ -27,10 +29,14 @@ class CaseTask:
 
 @dataclass(frozen=True)
 class CaseFindings:
-    """Problems of a case, and how many voxels of its label map have each value (NaN left out)."""
+    """Problems of a case, and how many voxels of its label map have each value (NaN left out).
+
+    `summary` is for comparing the case with others; None where it cannot be.
+    """
 
     problems: tuple[Problem, ...]
     label_counts: Mapping[float, int] = field(default_factory=dict)
+    summary: CaseSummary | None = None
 
 
 def check_case(task: CaseTask) -> CaseFindings:
@@ -54,7 +60,10 @@ def check_case(task: CaseTask) -> CaseFindings:
     if image is not None and labels is not None:
         problems.extend(_agreement_problems(case, image, labels))
     counts = {} if labels is None else _count_values(labels.array)
-    return CaseFindings(problems=tuple(problems), label_counts=counts)
+    summary = None
+    if image is not None and labels is not None and not any(problem.severity == "error" for problem in problems):
+        summary = summarise_case(case.case_id, image, labels, counts)
+    return CaseFindings(problems=tuple(problems), label_counts=counts, summary=summary)
 
 
 def _error(case: Case, file: str | None, what: str, remedy: str = "") -> Problem:
@@ -129,15 +138,33 @@ def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem
         text = f"expected the image's spacing {spacings[0]} mm (z, y, x), got {spacings[1]}"
         problems.append(_error(case, file, text, remedy))
     if not image.geometry.same_position(labels.geometry):
-        wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
-        text = f"expected the image's position, {wanted}, got {got}"
-        problems.append(
-            Problem("warning", case.case_id, file, text, "Look whether they overlap; only the voxel grid is used.")
-        )
+        problems.append(_elsewhere(case, file, image, labels))
     return problems
 
 
+def _elsewhere(case: Case, file: str, image: Image, labels: Image) -> Problem:
+    wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
+    text = f"expected the image's position, {wanted}, got {got}"
+    found = displacement(labels.geometry, image.geometry, labels.array.shape[1:])
+    if found is None:
+        return Problem("warning", case.case_id, file, text, "Look whether they overlap; only the voxel grid is used.")
+    return Problem(
+        "warning",
+        case.case_id,
+        file,
+        f"{text}: by the headers the label map is {found.text} against its image",
+        "Only the voxel grid is used. Look whether image and label map fit as voxels; if the headers are right, "
+        "resample the label map onto the image's grid.",
+    )
+
+
 def _count_values(label_map: NDArray[np.float32]) -> dict[float, int]:
+    low, high = label_map.min(), label_map.max()  # NaN where there is any
+    if low >= 0 and high <= np.iinfo(np.uint16).max:
+        whole = label_map.astype(np.uint16)
+        if np.array_equal(whole, label_map):
+            totals = np.bincount(whole.ravel())
+            return {float(value): int(totals[value]) for value in np.flatnonzero(totals)}
     values, counts = np.unique(label_map[np.isfinite(label_map)], return_counts=True)
     found: dict[float, Any] = dict(zip(values.tolist(), counts.tolist(), strict=True))
     return found

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from segwright.dataset.case_check import CaseFindings, CaseTask, check_case
 from segwright.dataset.cases import Case, scan_dataset
+from segwright.dataset.cohort_check import compare_cases
 from segwright.dataset.description import FILE_NAME, DatasetDescription, parse_description
+from segwright.dataset.fold_check import check_folds
+from segwright.dataset.groups import read_groups
 from segwright.dataset.label_check import absent_labels, mending_remedy, undeclared_labels
 from segwright.dataset.problems import Problem
 from segwright.dataset.raw import consecutive_labels_problem, require_description
+from segwright.dataset.splits import Split
 from segwright.errors import SegwrightError
 from segwright.io import ImageReaderWriter, choose_reader
 from segwright.io.json_file import read_json
@@ -62,13 +67,17 @@ def check(
     workers: int = 1,
     progress: Progress | None = None,
     environ: Mapping[str, str] | None = None,
+    group_by: str | None = None,
+    splits: Sequence[Split] | None = None,
 ) -> CheckReport:
     """Examine dataset.json, the names of the files, and every voxel of every case, and report all that is wrong.
 
-    `environ` has the values of the variables in an explicit file list.
+    `environ` has the values of the variables in an explicit file list. `group_by` says which cases are of one patient
+    (see `read_groups`), and `splits` are the folds of a splits file, None where those that will be made are meant.
 
     Raises:
         MissingFileError: the folder or its dataset.json does not exist.
+        SettingsError, DatasetError: `group_by` does not fit the cases.
     """
     folder = Path(dataset_folder)
     require_description(folder)
@@ -79,8 +88,12 @@ def check(
     if description is not None:
         cases = _find_cases(folder, description, environ or {}, problems)
         reader = _choose_reader(description, cases, problems)
+        groups = None if group_by is None or not cases else read_groups(group_by, [case.case_id for case in cases])
         if reader is not None:
-            problems.extend(_check_voxels(description, cases, reader, workers, progress))
+            checked = list(_check_cases(description, cases, reader, workers, progress))
+            problems.extend(problem for _, findings in checked for problem in findings.problems)
+            problems.extend(_check_labels(description, checked))
+            problems.extend(_compare(description, reader, checked, groups, splits))
     return CheckReport(
         folder=folder,
         name=folder.resolve().name,
@@ -153,31 +166,48 @@ def _choose_reader(
     return reader
 
 
-def _check_voxels(
+def _check_cases(
     description: DatasetDescription,
     cases: tuple[Case, ...],
     reader: ImageReaderWriter,
     workers: int,
     progress: Progress | None,
-) -> list[Problem]:
+) -> Iterator[tuple[Case, CaseFindings]]:
     tasks = [CaseTask(case, reader.name, len(description.channel_names)) for case in cases]
-    problems: list[Problem] = []
-    counted: list[tuple[Case, Mapping[float, int]]] = []
     for task, result in run_cases(
         check_case, tasks, workers=workers, case_id=_case_id, what="checking cases", progress=progress
     ):
         if isinstance(result, CaseFailure):
-            problems.append(Problem("error", task.case.case_id, None, result.message.rstrip("."), ""))
-        elif isinstance(result, CaseFindings):
-            problems.extend(result.problems)
-            counted.append((task.case, result.label_counts))
-    found = frozenset(value for _, counts in counted for value in counts)
+            problem = Problem("error", task.case.case_id, None, result.message.rstrip("."), "")
+            yield task.case, CaseFindings(problems=(problem,))
+        else:
+            yield task.case, result
+
+
+def _check_labels(description: DatasetDescription, checked: Sequence[tuple[Case, CaseFindings]]) -> Iterator[Problem]:
+    found = frozenset(value for _, findings in checked for value in findings.label_counts)
     remedy = mending_remedy(found, description.labels)
-    for case, counts in counted:
-        problems.extend(undeclared_labels(case, counts, description.labels, remedy))
-    if sum(bool(counts) for _, counts in counted) == len(cases) > 0:  # every label map could be read
-        problems.extend(absent_labels(description, found))
-    return problems
+    for case, findings in checked:
+        yield from undeclared_labels(case, findings.label_counts, description.labels, remedy)
+    if checked and all(findings.label_counts for _, findings in checked):  # every label map could be read
+        yield from absent_labels(description, found)
+
+
+def _compare(
+    description: DatasetDescription,
+    reader: ImageReaderWriter,
+    checked: Sequence[tuple[Case, CaseFindings]],
+    groups: Mapping[str, str] | None,
+    splits: Sequence[Split] | None,
+) -> Iterator[Problem]:
+    """What only all cases together show."""
+    summaries = [findings.summary for _, findings in checked if findings.summary is not None]
+    summaries.sort(key=attrgetter("case_id"))
+    yield from compare_cases(
+        summaries, description.channel_names, orientation="Reorient" not in reader.name, groups=groups
+    )
+    counts = {case.case_id: findings.label_counts for case, findings in checked if findings.label_counts}
+    yield from check_folds(dict(sorted(counts.items())), description.labels, splits=splits, groups=groups)
 
 
 def _case_id(task: CaseTask) -> str:

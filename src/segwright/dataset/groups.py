@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from segwright.dataset.splits import Split
+from segwright.dataset.problems import some
+from segwright.dataset.splits import FILE_NAME, Split, create_splits, read_splits, write_splits
 from segwright.errors import DatasetError, MissingFileError, SettingsError, message
 
 OPTION = "--group-by"
 _TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
 _CASE_HEADINGS = ("case", "case_id", "id", "identifier", "image")
 _GROUP_HEADINGS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
-_MAX_NAMES = 5
 
 
 def read_groups(spec: str, case_ids: Iterable[str]) -> dict[str, str]:
@@ -57,6 +57,29 @@ def leaking_groups(splits: Sequence[Split], groups: Mapping[str, str]) -> dict[i
     return leaks
 
 
+def write_grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], groups: Mapping[str, str]) -> None:
+    """Write the splits file of a preprocessed data set with folds that keep groups together.
+
+    Raises:
+        DatasetError: the preprocessed or the raw data set has a splits file with other folds, or groups are too few.
+    """
+    splits = create_splits(case_ids, groups)
+    for path in (folder / FILE_NAME, raw_folder / FILE_NAME):
+        if path.is_file() and read_splits(path) != splits:
+            leaks = leaking_groups(read_splits(path), groups)
+            mixed = f", of which fold {min(leaks)} has {some(leaks[min(leaks)])} on both sides" if leaks else ""
+            raise DatasetError(
+                message(
+                    path,
+                    expected=f"no splits, or those that {OPTION} makes",
+                    got=f"other folds{mixed}",
+                    remedy=f"Delete the file, and trainings with its folds, or leave {OPTION} out to keep them.",
+                )
+            )
+    if not (raw_folder / FILE_NAME).is_file():
+        write_splits(folder / FILE_NAME, splits)
+
+
 def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
     try:
         compiled = re.compile(pattern)
@@ -81,7 +104,7 @@ def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
             message(
                 f"{OPTION} {pattern!r}",
                 expected="a match in every case's id",
-                got=f"none in {_some(without)}",
+                got=f"none in {some(without)}",
                 remedy="Widen the expression, or list the groups in a .csv file.",
             )
         )
@@ -112,7 +135,7 @@ def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
             message(
                 path,
                 expected="a line for each case of the data set and for no other",
-                got=f"none for {_some(missing)}" if missing else f"lines for {_some(foreign)} too",
+                got=f"none for {some(missing)}" if missing else f"lines for {some(foreign)} too",
                 remedy="Correct the table; a case's id is its file's name without channel number and ending.",
             )
         )
@@ -137,8 +160,3 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _malformed(path: Path, line: int, expected: str, got: str) -> DatasetError:
     return DatasetError(message(f"{path}, line {line}", expected=expected, got=got, remedy="Correct the table."))
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from segwright.errors import DatasetError
+
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,9 @@ class Problem:
     def as_error(self) -> DatasetError:
         """The finding as an error to raise."""
         return DatasetError(self.text)
+
+
+def some(names: Sequence[str], separator: str = ", ") -> str:
+    """The first few of many names, and how many more there are."""
+    rest = len(names) - _MAX_NAMES
+    return separator.join(names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")

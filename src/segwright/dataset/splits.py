@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from segwright.dataset.problems import some
 from segwright.errors import DatasetError, message
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
@@ -17,7 +18,6 @@ FILE_NAME = "splits_final.json"
 NUM_FOLDS = 5
 SEED = 12345
 ALL = "all"
-MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _fold_of_each_group(ids: Sequence[str], groups: Mapping[str, str]) -> dict[s
             message(
                 "cross-validation",
                 expected="a group for each case",
-                got=f"none for {_some(without)}",
+                got=f"none for {some(without)}",
                 remedy="Name the group of these cases as well.",
             )
         )
@@ -147,7 +147,7 @@ def split_for_fold(splits: Sequence[Split], fold: int | Literal["all"], case_ids
             message(
                 f"{FILE_NAME}, fold {fold}",
                 expected=f"ids among the {len(known)} cases of the data set",
-                got=_some(unknown),
+                got=some(unknown),
                 remedy="Preprocess these cases, or remove them from the fold.",
             )
         )
@@ -170,7 +170,7 @@ def _parse_split(entry: Any, where: str) -> Split:
                 message(
                     f"{where}, key '{key}'",
                     expected="each case once",
-                    got=f"twice: {_some(twice)}",
+                    got=f"twice: {some(twice)}",
                     remedy="Remove the repeated ids.",
                 )
             )
@@ -180,8 +180,3 @@ def _parse_split(entry: Any, where: str) -> Split:
             message(f"{where}, key 'train'", expected="at least one case", got="none", remedy="Add the ids.")
         )
     return Split(train=lists[0], val=lists[1])
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from segwright.dataset.case_summary import CaseSummary, summarise_case
+from segwright.dataset.cohort_check import compare_cases
+from segwright.geometry import Geometry
+from segwright.io import Image
+
+SHAPE = (20, 24, 28)
+NUM_CASES = 10
+Channels = list[NDArray[np.float32]]
+
+
+def anatomy(seed: int) -> tuple[Channels, NDArray[np.float32]]:
+    """Two modalities of one random anatomy, the first with a dark, the second with a bright and skewed foreground."""
+    random = np.random.default_rng(seed)
+    tissue = gaussian_filter(random.normal(size=SHAPE), 3)
+    tissue /= tissue.std()
+    labels = (tissue > 1).astype(np.float32)
+    first = 300 - 100 * tissue + random.normal(scale=20, size=SHAPE)
+    second = np.exp(tissue) + random.normal(scale=0.05, size=SHAPE)
+    return [first.astype(np.float32), second.astype(np.float32)], labels
+
+
+def summary(case_id: str, channels: Channels, labels: NDArray[np.float32], **geometry: Any) -> CaseSummary:
+    where = Geometry(**{"spacing_mm": (1.0, 1.0, 1.0), **geometry})
+    counts = {float(value): int(count) for value, count in zip(*np.unique(labels, return_counts=True), strict=True)}
+    return summarise_case(case_id, Image(np.stack(channels), where, {}), Image(labels[np.newaxis], where, {}), counts)
+
+
+def cohort() -> list[CaseSummary]:
+    return [summary(f"case_{seed}", *anatomy(seed)) for seed in range(NUM_CASES)]
+
+
+def warnings(cases: Sequence[CaseSummary], names: Sequence[str] = ("T1", "T2"), **options: Any) -> list[str]:
+    problems = compare_cases(cases, names, **options)
+    assert all(problem.severity == "warning" for problem in problems)
+    return [problem.text for problem in problems]
+
+
+def test_ordinary_cases_are_not_remarked_upon() -> None:
+    assert warnings(cohort()) == []
+    assert warnings([]) == []
+    assert warnings(cohort()[:1]) == []
+
+
+def test_the_same_voxels_under_two_names_are_found_and_their_labels_compared() -> None:
+    channels, labels = anatomy(3)
+    (same,) = warnings([*cohort(), summary("copy", channels, labels)])
+    assert same.startswith(
+        "case copy, imagesTr: expected an image of its own, got voxel for voxel that of case case_3, "
+    )
+    assert "and its label map is the same. Remove one" in same
+    (other,) = warnings([*cohort(), summary("copy", channels, np.roll(labels, 1))])
+    assert "but its label map is another. Find out which label map is right" in other
+
+
+def noisy(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    noise = np.random.default_rng(7).normal(scale=0.05 * voxels.std(), size=voxels.shape)
+    return (voxels + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("change", [noisy, lambda voxels: voxels * 12 - 7, lambda voxels: np.round(voxels, 1)])
+def test_a_copy_with_noise_or_in_another_scale_is_found(change: Any) -> None:
+    channels, labels = anatomy(3)
+    (text,) = warnings([*cohort(), summary("copy", [change(channel) for channel in channels], labels)])
+    assert text.startswith("case copy, imagesTr: expected an image of its own, got nearly that of case case_3 (corr")
+    groups = {"copy": "p", "case_3": "p"}
+    assert (
+        warnings([*cohort(), summary("copy", [change(channel) for channel in channels], labels)], groups=groups) == []
+    )
+
+
+def test_two_frames_of_a_patient_are_found_though_their_names_say_nothing() -> None:
+    channels, labels = anatomy(3)
+    moved = [0.8 * channel + 0.2 * np.roll(channel, 3, axis=0) for channel in channels]
+    cases = [*cohort(), summary("later", moved, labels)]
+    (text,) = warnings(cases)
+    assert text.startswith("imagesTr: cases that look like one patient's, in pairs (1): case_3 and later. If they are")
+    assert warnings(cases, groups={"later": "p", "case_3": "p"}) == []
+
+
+def test_unlike_orientations_are_counted_and_named() -> None:
+    cases = [replace(case, orientation="RAS" if number in (2, 5) else "LPS") for number, case in enumerate(cohort())]
+    (text,) = warnings(cases)
+    assert "got x, y, z axes pointing to LPS in 8 cases, but to RAS in 2 (case_2, case_5)" in text
+    assert warnings(cases, orientation=False) == []
+
+
+def test_a_spacing_far_from_the_others_is_named() -> None:
+    cases = [replace(case, spacing_mm=(5.0, 0.8 + number / 100, 1.0)) for number, case in enumerate(cohort())]
+    assert warnings(cases) == []
+    cases[4] = replace(cases[4], spacing_mm=(1.0, 0.8, 1.0))
+    (text,) = warnings(cases)
+    assert "expected spacings along z like the median, 5 mm, got 1 mm in case_4" in text
+
+
+def test_a_label_map_and_an_empty_channel_among_the_images_are_named() -> None:
+    channels, labels = anatomy(3)
+    cases = cohort()
+    cases[3] = summary("case_3", [channels[0], labels], labels)
+    cases[4] = summary("case_4", [np.zeros_like(labels), channels[1]], labels)
+    constant, mask = sorted(warnings(cases))[::-1]
+    assert mask.startswith("case case_3, imagesTr, channel 1 (T2): expected an image, got only 2 different values")
+    assert constant.startswith(
+        "case case_4, imagesTr, channel 0 (T1): expected an image, got the same value everywhere"
+    )
+
+
+def test_interchanged_channels_and_a_foreign_modality_are_named() -> None:
+    channels, labels = anatomy(3)
+    cases = cohort()
+    cases[3] = summary("case_3", channels[::-1], labels)
+    foreign, other_labels = anatomy(6)
+    cases[6] = summary("case_6", [-foreign[0], foreign[1]], other_labels)
+    swapped, odd = warnings(cases)
+    assert swapped.startswith("case case_3, imagesTr: channels 0 (T1) and 1 (T2) look interchanged compared with")
+    assert odd.startswith("imagesTr, channel 0 (T1): 1 of 10 cases have intensities unlike the others': case_6.")
+
+
+def test_another_scale_is_no_other_modality() -> None:
+    cases = cohort()
+    for seed in range(NUM_CASES):
+        channels, labels = anatomy(seed)
+        cases[seed] = summary(f"case_{seed}", [channel * 10.0 ** (seed - 4) for channel in channels], labels)
+    assert warnings(cases) == []
+
+
+def test_a_ct_that_is_not_in_hounsfield_units_is_named() -> None:
+    cases = [summary(f"case_{seed}", [anatomy(seed)[0][0] * 5 - 1500], anatomy(seed)[1]) for seed in range(NUM_CASES)]
+    assert warnings(cases, ["CT"]) == []
+    channels, labels = anatomy(3)
+    cases[3] = summary("case_3", [(channels[0] - channels[0].mean()) / channels[0].std()], labels)
+    (text,) = warnings(cases, ["ct"])
+    assert text.startswith(
+        "imagesTr, channel 0 (ct): expected Hounsfield units, with air near -1000, got other values in"
+    )
+    assert "1 of 10 cases: case_3 (-2." in text

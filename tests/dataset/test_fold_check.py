@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+from segwright.dataset import Split, create_splits
+from segwright.dataset.fold_check import check_folds
+from segwright.labels import Labels
+
+LABELS = Labels.from_json({"background": 0, "organ": 1, "tumour": 2})
+PATIENTS = [f"patient{patient:03d}_frame{frame:02d}" for patient in range(1, 7) for frame in (1, 12)]
+WHOLE = {0.0: 90, 1.0: 10, 2.0: 1}
+
+
+def warnings(counts: dict[str, dict[float, int]], **options: Any) -> list[str]:
+    problems = check_folds(counts, LABELS, **{"splits": None, "groups": None, **options})
+    assert all(problem.severity == "warning" for problem in problems)
+    return [problem.text for problem in problems]
+
+
+def test_folds_with_every_class_are_not_remarked_upon() -> None:
+    assert warnings({f"liver_{number:03d}": WHOLE for number in range(20)}) == []
+    assert warnings({"a": WHOLE}) == []
+
+
+def test_empty_label_maps_are_counted_on_one_line() -> None:
+    counts = {f"case_{number}": WHOLE if number > 6 else {0.0: 101} for number in range(20)}
+    (text,) = [text for text in warnings(counts) if "no foreground" in text]
+    assert text.startswith(
+        "labelsTr: 7 of 20 label maps have no foreground: case_0, case_1, case_2, case_3, case_4 and 2"
+    )
+
+
+def test_a_class_that_folds_miss_is_named_with_its_cases_and_folds() -> None:
+    counts = {f"case_{number}": {0.0: 90, 1.0: 10} for number in range(10)}
+    counts["case_3"] = WHOLE
+    (text,) = warnings(counts)
+    (fold,) = [number for number, split in enumerate(create_splits(counts)) if "case_3" in split.val]
+    others = ", ".join(str(number) for number in range(5) if number != fold)
+    assert "label 2 (tumour) is in 1 of 10 cases (case_3), so that cross-validation " in text
+    assert f"trains without it in fold {fold} and validates without it in fold {others}" in text
+    everything = tuple(counts)
+    assert warnings(counts, splits=[Split(everything, ("case_3",))]) == []
+
+
+def test_names_that_look_like_one_patients_are_told_with_the_option_that_mends_it() -> None:
+    counts = dict.fromkeys(PATIENTS, WHOLE)
+    (text,) = warnings(counts)
+    assert "by their names, several cases are of one patient" in text
+    assert "plan with --group-by '^(.*?[0-9]+)[_-]'" in text
+    groups = {case_id: case_id[:10] for case_id in PATIENTS}
+    assert warnings(counts, groups=groups) == []
+    assert warnings(counts, splits=create_splits(counts, groups)) == []
+
+
+def test_other_names_suggest_nothing() -> None:
+    for names in (
+        [f"hippocampus_{number:03d}" for number in range(20)],
+        [f"Task04_{number:03d}" for number in range(20)],
+        [f"{year}_{number:03d}" for year in range(2010, 2016) for number in range(30)],
+        [f"patient{number}_scan" for number in range(20)],
+    ):
+        assert warnings(dict.fromkeys(names, WHOLE)) == []
+
+
+def test_a_splits_file_that_divides_a_patient_is_told() -> None:
+    groups = {case_id: case_id[:10] for case_id in PATIENTS}
+    (text,) = warnings(
+        dict.fromkeys(PATIENTS, WHOLE), groups=groups, splits=[Split(tuple(PATIENTS[1:]), (PATIENTS[0],))]
+    )
+    assert text.startswith(
+        "splits_final.json: expected each group on one side of a fold, got groups on both (1 in fold 0"
+    )
