@@ -165,6 +165,49 @@ def test_nnunets_own_folders_are_taken_as_they_are(dataset: RawDataset, folder: 
     assert not (store.folder / RECORD_NAME).exists()
 
 
+def test_a_case_that_a_power_cut_tore_is_made_again(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    store, mark = store_of(folder), store_of(folder).folder / "segwright" / "unflushed"
+    (store.folder / "b.pkl").unlink()
+    marked: list[bool] = []
+    run(dataset, folder, progress=lambda *at: marked.append(mark.exists()))
+    assert marked == [True, True]
+    assert not mark.exists()
+
+    mark.touch()
+    torn = store.folder / "c_seg.b2nd"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    assert run(dataset, folder).done == ("c",)
+    assert not mark.exists()
+    assert store.is_whole("c")
+
+    mark.touch()
+    assert run(dataset, folder).done == ()
+    assert not mark.exists()
+
+
+def test_a_run_without_anything_to_do_flushes_nothing(
+    dataset: RawDataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, folder)
+    flushed: list[Path] = []
+    monkeypatch.setattr("segwright.preprocessing.cohort.flush_folder", flushed.append)
+    run(dataset, folder)
+    assert flushed == []
+    run(dataset, folder, overwrite=True)
+    assert flushed == [store_of(folder).folder]
+
+
+def test_a_torn_copy_of_a_label_map_is_copied_again(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    copy = folder / "gt_segmentations" / "b.mha"
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-1])
+    assert run(dataset, folder).done == ("b",)
+    assert copy.read_bytes() == whole
+    assert len(list(copy.parent.iterdir())) == 3
+
+
 def test_a_bad_case_is_reported_and_the_others_are_done(dataset: RawDataset, folder: Path) -> None:
     array = np.ones((10, 12, 14), np.float32)
     array[0, 0, :2] = np.nan

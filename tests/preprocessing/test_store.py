@@ -79,7 +79,7 @@ def test_a_case_comes_back_as_it_was_written(store: PreprocessedStore) -> None:
     properties = store.read_properties("a")
     assert properties["spacing"] == [1.0, 2.0, 3.0]
     assert list(properties["class_locations"]) == [1, (1, 2)]
-    assert {path.name for path in store.folder.iterdir()} == {"a.b2nd", "a_seg.b2nd", "a.pkl"}
+    assert {path.name for path in store.folder.iterdir() if path.is_file()} == {"a.b2nd", "a_seg.b2nd", "a.pkl"}
 
 
 @pytest.mark.parametrize("quantised", [True, False])
@@ -120,12 +120,23 @@ def test_a_case_is_incomplete_while_it_is_written_again(
     assert not store.is_complete("a")
 
 
+@pytest.mark.parametrize("name", ["a.b2nd", "a_seg.b2nd", "a.pkl"])
+@pytest.mark.parametrize("kept", [0, 20, -1])
+def test_a_case_with_a_torn_file_is_not_whole(store: PreprocessedStore, name: str, kept: int) -> None:
+    store.write("a", some_case(), (8, 8, 8))
+    assert store.is_whole("a")
+    path = store.folder / name
+    path.write_bytes(path.read_bytes()[:kept])
+    assert store.is_complete("a")
+    assert not store.is_whole("a")
+
+
 def test_removing_a_case_leaves_the_others(store: PreprocessedStore) -> None:
     for case_id in ("a", "b"):
         store.write(case_id, some_case(), (8, 8, 8))
     store.remove("a")
     assert store.case_ids() == ("b",)
-    assert {path.name for path in store.folder.iterdir()} == {"b.b2nd", "b_seg.b2nd", "b.pkl"}
+    assert {path.name for path in store.folder.iterdir() if path.is_file()} == {"b.b2nd", "b_seg.b2nd", "b.pkl"}
 
 
 def test_properties_are_read_again_after_a_change(store: PreprocessedStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +19,18 @@ from segwright.dataset.raw import RawDataset
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.errors import DatasetError, LockedError, PlanError, message
 from segwright.io import reader_named
-from segwright.io.atomic import atomic_path, write_json_atomic
+from segwright.io.atomic import flush_folder, told_of_writing, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
 from segwright.planning.configuration import Configuration, Resampling
 from segwright.planning.plan import Plan
-from segwright.preprocessing.pipeline import preprocess_case
-from segwright.preprocessing.store import PreprocessedStore
+from segwright.preprocessing.pipeline import crop_case, fit_case
+from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
 
 REFERENCES_NAME = "gt_segmentations"
-# in a folder of its own: nnU-Net takes the ending of every file among the cases for that of the arrays
-RECORD_NAME = Path("segwright") / "preprocessing.json"
+RECORD_NAME = Path(OWN_FOLDER) / "preprocessing.json"
+# there while cases are written that are not flushed to the disk yet
+_UNFLUSHED_NAME = Path(OWN_FOLDER) / "unflushed"
 _RECORD_FORMAT = 1
 _WORKER_BYTES = 300 << 20
 _BYTES_PER_VOXEL = 30
@@ -86,7 +88,14 @@ def preprocess_dataset(
                 preprocessed_folder / configuration.data_identifier, _record(plan, configuration, dataset), overwrite
             )
         tasks = [_task(case, configurations, dataset, preprocessed_folder) for case in dataset.cases]
-        return _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
+        unflushed = [
+            preprocessed_folder / each.data_identifier
+            for each in configurations
+            if any(each in task.configurations for task in tasks)
+            or (preprocessed_folder / each.data_identifier / _UNFLUSHED_NAME).exists()
+        ]
+        with _flushed_at_the_end(unflushed):
+            return _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
 
 
 def _run(
@@ -129,30 +138,34 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
     assert case.label_path is not None
     if task.configurations:
         reader = reader_named(plan.image_reader_writer)
-        image = read_case_image(reader, case, len(dataset.description.channel_names))
-        label_map = reader.read_labels(case.label_path)
-    for configuration in task.configurations:
-        preprocessed = preprocess_case(
-            image,
-            label_map,
+        labels, where = dataset.description.labels, f"case {case.case_id}"
+        cropped = crop_case(
+            read_case_image(reader, case, len(dataset.description.channel_names)),
+            reader.read_labels(case.label_path),
             plan=plan,
-            configuration=configuration,
-            labels=dataset.description.labels,
-            where=f"case {case.case_id}",
+            labels=labels,
+            where=where,
         )
+    for configuration in task.configurations:
+        preprocessed = fit_case(cropped, plan=plan, configuration=configuration, labels=labels, where=where)
         store = PreprocessedStore(folder / configuration.data_identifier)
         store.write(case.case_id, preprocessed, configuration.patch_size)
     if task.reference is not None:
-        with atomic_path(task.reference) as temporary:
-            shutil.copyfile(case.label_path, temporary)
+        unfinished = task.reference.with_name(f".{task.reference.name}.part")
+        with told_of_writing(task.reference):
+            task.reference.parent.mkdir(exist_ok=True)
+            shutil.copyfile(case.label_path, unfinished)
+            os.replace(unfinished, task.reference)
 
 
 def _task(case: Case, configurations: Sequence[Configuration], dataset: RawDataset, folder: Path) -> _Task:
     """What is left to do for a case."""
     assert case.label_path is not None
-    changed = max(path.stat().st_mtime for path in (*case.image_paths, case.label_path))
+    label = case.label_path.stat()
+    changed = max(label.st_mtime, *(path.stat().st_mtime for path in case.image_paths))
     reference = folder / REFERENCES_NAME / f"{case.case_id}{dataset.description.file_ending}"
-    copied = reference.is_file() and reference.stat().st_mtime >= case.label_path.stat().st_mtime
+    copy = reference.stat() if reference.is_file() else None
+    copied = copy is not None and copy.st_mtime >= label.st_mtime and copy.st_size == label.st_size
     return _Task(
         case=case,
         configurations=tuple(
@@ -165,10 +178,22 @@ def _task(case: Case, configurations: Sequence[Configuration], dataset: RawDatas
 
 
 def _is_done(case_id: str, folder: Path, changed: float) -> bool:
-    if not PreprocessedStore(folder).is_complete(case_id):
+    store = PreprocessedStore(folder)
+    if not store.is_complete(case_id) or ((folder / _UNFLUSHED_NAME).exists() and not store.is_whole(case_id)):
         return False
     is_own = (folder / RECORD_NAME).is_file()
     return not is_own or (folder / f"{case_id}.pkl").stat().st_mtime >= changed
+
+
+@contextmanager
+def _flushed_at_the_end(folders: Sequence[Path]) -> Iterator[None]:
+    """Flush once for all cases. The mark stays if the power is cut, and the cases are looked at closely then."""
+    for folder in folders:
+        write_text_atomic(folder / _UNFLUSHED_NAME, "")
+    yield
+    for folder in folders:
+        flush_folder(folder)
+        (folder / _UNFLUSHED_NAME).unlink()
 
 
 def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tuple[Configuration, ...]:

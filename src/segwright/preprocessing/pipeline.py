@@ -36,6 +36,17 @@ class PreprocessedCase:
     properties: dict[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class CroppedCase:
+    """What all configurations begin with: `data` (c, z, y, x) and `seg` (1, z, y, x), -1 outside the nonzero region."""
+
+    data: NDArray[np.float32]
+    seg: NDArray[np.int16]
+    spacing_mm: tuple[float, ...]
+    has_labels: bool
+    properties: dict[str, Any]
+
+
 def preprocess_case(
     image: Image,
     label_map: Image | None,
@@ -45,38 +56,64 @@ def preprocess_case(
     labels: Labels,
     where: str = "image",
 ) -> PreprocessedCase:
-    """Bring an image and its label map onto the configuration's grid. The inputs are left as they are.
-
-    Without a label map `seg` says only where the image is nonzero, and there are no class locations. An image
-    without any nonzero voxel is not cropped. `where` names the case in errors.
+    """Bring an image and its label map onto the configuration's grid: `crop_case` and `fit_case`.
 
     Raises:
-        ImageError: voxels that are not finite, or values that do not suit the normalisation or are no labels.
+        ImageError, DatasetError, GeometryError, PlanError
+    """
+    cropped = crop_case(image, label_map, plan=plan, labels=labels, where=where)
+    return fit_case(cropped, plan=plan, configuration=configuration, labels=labels, where=where)
+
+
+def crop_case(
+    image: Image, label_map: Image | None, *, plan: Plan, labels: Labels, where: str = "image"
+) -> CroppedCase:
+    """Check and crop an image, with its axes in the plan's order. The inputs are left as they are.
+
+    Without a label map `seg` says only where the image is nonzero. An image without any nonzero voxel is not cropped.
+    `where` names the case in errors.
+
+    Raises:
+        ImageError: voxels that are not finite, or values that are no labels.
         DatasetError: labels that are not declared.
         GeometryError: the label map has another shape than the image.
-        PlanError: the plan is for another number of channels, or names what is unknown.
     """
-    _check_image(image, configuration, where)
+    require_finite(image.array, where)
     forward = plan.transpose_forward
-    spacing = tuple(float(image.properties["spacing"][axis]) for axis in forward)
     axes = (0, *(axis + 1 for axis in forward))
     source = image.array.transpose(axes)
     label_values = None if label_map is None else _label_values(label_map, image, labels, where).transpose(axes)
-
-    cropped, seg, box = crop_to_nonzero(source, label_values)
+    data, seg, box = crop_to_nonzero(source, label_values)
     properties = {key: _plain(value) for key, value in image.properties.items()}
     properties["shape_before_cropping"] = source.shape[1:]
     properties["bbox_used_for_cropping"] = box
-    properties["shape_after_cropping_and_before_resampling"] = cropped.shape[1:]
+    properties["shape_after_cropping_and_before_resampling"] = data.shape[1:]
+    spacing = tuple(float(image.properties["spacing"][axis]) for axis in forward)
+    return CroppedCase(data, seg, spacing, label_map is not None, properties)
 
-    target = configuration.spacing_mm if len(configuration.spacing_mm) == 3 else (spacing[0], *configuration.spacing_mm)
+
+def fit_case(
+    case: CroppedCase, *, plan: Plan, configuration: Configuration, labels: Labels, where: str = "image"
+) -> PreprocessedCase:
+    """Normalise a cropped case and resample it to a configuration's spacing; `case` is left as it is.
+
+    There are class locations if it has labels.
+
+    Raises:
+        ImageError: intensities that do not suit the normalisation.
+        PlanError: the plan is for another number of channels, or names what is unknown.
+    """
+    _check_channels(case.data.shape[0], configuration, where)
+    spacing, wanted = case.spacing_mm, configuration.spacing_mm
+    target = wanted if len(wanted) == 3 else (spacing[0], *wanted)
     # a thin image at a coarse target spacing rounds to no voxel at all
-    shape = tuple(max(1, size) for size in shape_at_spacing(cropped.shape[1:], spacing, target))
-    data = _normalise_and_resample(cropped, seg, shape, spacing, target, plan, configuration)
+    shape = tuple(max(1, size) for size in shape_at_spacing(case.data.shape[1:], spacing, target))
+    data = _normalise_and_resample(case.data, case.seg, shape, spacing, target, plan, configuration)
     seg = resample_labels(
-        seg, shape, current_spacing_mm=spacing, new_spacing_mm=target, resampling=configuration.resampling_seg
+        case.seg, shape, current_spacing_mm=spacing, new_spacing_mm=target, resampling=configuration.resampling_seg
     )
-    if label_map is not None:
+    properties = dict(case.properties)
+    if case.has_labels:
         properties["class_locations"] = sample_class_locations(seg, labels)
     return PreprocessedCase(data, seg.astype(np.int16 if seg.max() > 127 else np.int8, copy=False), properties)
 
@@ -113,18 +150,17 @@ def _normalise_and_resample(
     return channels[0] if len(channels) == 1 else np.concatenate(channels)
 
 
-def _check_image(image: Image, configuration: Configuration, where: str) -> None:
+def _check_channels(found: int, configuration: Configuration, where: str) -> None:
     wanted = len(configuration.normalization_schemes)
-    if image.array.shape[0] != wanted:
+    if found != wanted:
         raise PlanError(
             message(
                 where,
                 expected=f"{wanted} channels, as configuration '{configuration.name}' was planned for",
-                got=str(image.array.shape[0]),
+                got=str(found),
                 remedy="Give the image's channels in the order of dataset.json, or plan again.",
             )
         )
-    require_finite(image.array, where)
 
 
 def _label_values(label_map: Image, image: Image, labels: Labels, where: str) -> NDArray[np.int16]:
@@ -142,14 +178,16 @@ def _label_values(label_map: Image, image: Image, labels: Labels, where: str) ->
             )
         )
     declared = sorted(labels.allowed_values)
-    undeclared = ~np.isin(values, declared)
-    if undeclared.any():
-        found = [f"{int(value)}" for value in np.unique(values[undeclared])[:10]]
+    is_declared = np.zeros(int(high) + 1, dtype=bool)
+    is_declared[[value for value in declared if value <= high]] = True
+    if not is_declared[values].all():
+        undeclared = values[~is_declared[values]]
+        found = [f"{int(value)}" for value in np.unique(undeclared)[:10]]
         raise DatasetError(
             message(
                 f"{where}, label map",
                 expected=f"the declared labels {', '.join(map(str, declared))}",
-                got=f"also {', '.join(found)} in {int(undeclared.sum())} voxels",
+                got=f"also {', '.join(found)} in {undeclared.size} voxels",
                 remedy="Declare them in dataset.json, or correct the label map; `segwright check` lists all cases.",
             )
         )
