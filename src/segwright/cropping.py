@@ -16,7 +16,7 @@ BoundingBox = list[list[int]]
 
 def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask (z, y, x) of the voxels that are nonzero in any channel of `image` (c, z, y, x), holes filled."""
-    return _fill_holes(np.any(image != 0, axis=0))
+    return _fill_holes(_any_nonzero(image))
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> BoundingBox:
@@ -42,7 +42,7 @@ def crop_to_nonzero(
     Returns a view of the image, a new int16 label map in which unlabelled voxels outside the filled nonzero region
     are -1 (without a label map, all others are 0), and the box. An image of zeros is kept whole.
     """
-    mask = np.any(image != 0, axis=0)
+    mask = _any_nonzero(image)
     box = bounding_box(mask)
     inside = (slice(None), *box_slices(box))
     # what surrounds the box is connected to the border, so holes may be filled after cropping
@@ -54,6 +54,13 @@ def crop_to_nonzero(
         cropped = label_map[inside].astype(np.int16)
         cropped[outside & (cropped == 0)] = OUTSIDE
     return image[inside], cropped, box
+
+
+def _any_nonzero(image: NDArray[Any]) -> NDArray[np.bool_]:
+    mask = np.asarray(image[0] != 0)
+    for channel in image[1:]:
+        mask |= channel != 0
+    return mask
 
 
 def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -69,6 +76,8 @@ def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     reached = np.zeros(count + 1, dtype=bool)
     for axis in range(mask.ndim):
         for end in (0, -1):
-            reached[np.unique(components.take(end, axis=axis))] = True
+            reached[components.take(end, axis=axis)] = True
+    if reached[1:].all():
+        return mask
     reached[0] = False  # the mask itself
     return np.asarray(~reached[components])

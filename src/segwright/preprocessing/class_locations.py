@@ -37,8 +37,8 @@ def _values(key: LabelOrRegion) -> tuple[int, ...]:
 
 
 def _voxels_by_label(flat: NDArray[np.integer], values: list[int]) -> dict[int, NDArray[np.int64]]:
-    """Flat indices of each label in ascending order."""
-    chosen = np.flatnonzero(np.isin(flat, values))
+    """Flat indices of each label in ascending order; `values` are ascending."""
+    chosen = np.flatnonzero((flat >= values[0]) & (flat <= values[-1]))
     found = flat[chosen]
     order = np.argsort(found, kind="stable")
     ordered = found[order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from segwright.errors import ImageError, PlanError, message
 
 _SMALLEST_SCALE = 1e-8
+_VALUES_AT_ONCE = 1 << 18
 
 Normalisation = Callable[[NDArray[np.float32], "NDArray[np.bool_] | None", "Mapping[str, float] | None"], None]
 """Works in place on one channel (z, y, x), given the mask to normalise within, or None for everything, and the
@@ -48,13 +50,22 @@ def _zscore(
     values = channel if mask is None else channel[mask]
     if values.size == 0:
         return
-    mean = values.mean(dtype=np.float64)
-    scale = max(float(values.std(dtype=np.float64)), _SMALLEST_SCALE)
-    normalised = ((values - np.float32(mean)) / np.float32(scale)).astype(np.float32, copy=False)
-    if mask is None:
-        channel[...] = normalised
-    else:
-        channel[mask] = normalised
+    mean, std = _mean_and_std(values.reshape(-1))
+    values -= np.float32(mean)
+    values /= np.float32(max(std, _SMALLEST_SCALE))
+    if mask is not None:
+        channel[mask] = values
+
+
+def _mean_and_std(values: NDArray[np.float32]) -> tuple[float, float]:
+    """In float64, of which there are never more than `_VALUES_AT_ONCE` at once."""
+    parts = [values[first : first + _VALUES_AT_ONCE] for first in range(0, values.size, _VALUES_AT_ONCE)]
+    mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / values.size
+    squares = 0.0
+    for part in parts:
+        deviations = part - np.float64(mean)
+        squares += float(np.dot(deviations, deviations))
+    return mean, math.sqrt(squares / values.size)
 
 
 def _ct(channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None) -> None:
