@@ -15,6 +15,8 @@ from segwright.errors import GeometryError, ImageError, message
 from segwright.geometry import Geometry
 
 MAX_LABEL = np.iinfo(np.uint16).max
+# From a nanometre's thousandth to a thousand kilometres: outside lie damaged headers, not images.
+SMALLEST_SPACING_MM, LARGEST_SPACING_MM = 1e-9, 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,8 @@ def combine_channels(files: Sequence[FileContent]) -> Image:
     for file in files[1:]:
         _check_same("shape", first, file, first.array.shape[1:] == file.array.shape[1:])
         _check_same("spacing_mm", first, file, first.geometry.same_spacing(file.geometry))
-    array = np.concatenate([file.array for file in files], dtype=np.float32, casting="unsafe")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told of every voxel
+        array = np.concatenate([file.array for file in files], dtype=np.float32, casting="unsafe")
     return Image(
         array=array,
         geometry=first.geometry,
@@ -129,9 +132,32 @@ def as_label_values(label_map: NDArray[Any], *, where: object) -> NDArray[np.uin
 
 def _check_voxels(file: FileContent) -> None:
     spacing = file.geometry.spacing_mm
-    if not all(math.isfinite(value) and value > 0 for value in spacing):
+    if not all(SMALLEST_SPACING_MM <= value <= LARGEST_SPACING_MM for value in spacing):
         raise ImageError(
-            message(file.path, expected="positive voxel spacings", got=str(spacing), remedy="Mend the file's header.")
+            message(
+                file.path,
+                expected=f"positive voxel spacings of {SMALLEST_SPACING_MM:g} to {LARGEST_SPACING_MM:g} mm",
+                got=str(spacing),
+                remedy="Mend the file's header.",
+            )
+        )
+    if not all(math.isfinite(value) for value in (*file.geometry.origin_mm, *file.geometry.direction)):
+        raise ImageError(
+            message(
+                file.path,
+                expected="an image that lies somewhere",
+                got=file.geometry.position_in_words(),
+                remedy="Mend the file's header.",
+            )
+        )
+    if file.array.dtype.kind not in "biuf":
+        raise ImageError(
+            message(
+                file.path,
+                expected="one real number per voxel",
+                got=str(file.array.dtype),
+                remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
+            )
         )
     if file.array.size == 0:
         raise ImageError(

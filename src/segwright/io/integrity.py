@@ -1,23 +1,60 @@
 """Whether a file holds as many voxels as its header says.
 
-ITK fills what is missing in a truncated or damaged NIfTI, MetaImage or GIPL file with zeros or noise and reports no
-error, so this is asked before it reads the voxels. Decompressing once more costs about as long as ITK's own reading.
+ITK fills what is missing in a truncated or damaged NIfTI, MetaImage, NRRD or GIPL file with zeros or noise and mostly
+reports no error, so this is asked before it reads the voxels. Decompressing once more costs about as long as ITK's own
+reading.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from segwright.errors import ImageError, MissingFileError, message
+from segwright.parallel import available_memory_bytes
 
 CHUNK_BYTES = 1 << 16
 # DEFLATE packs at most 1032 bytes into one.
 MAX_COMPRESSION = 1032
 SMALL_FILE_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
+# What some programs put behind the voxels: a block of a tape. More means that the header is not this file's.
+LARGEST_SURPLUS_BYTES = 1 << 16
+FLOAT32_BYTES = 4
+MUCH_MEMORY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class VoxelLayout:
+    """Where a header says that the voxels are: `shape` is in the file's order, x first.
+
+    The content is what follows byte `begin` of `file`, `length` bytes where that is known; if `packed`, a zlib stream
+    or members of gzip. In it the voxels come after `skipped` bytes. Where only the format's own reader knows how they
+    are written, `is_plain` is False.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    voxel_bytes: int
+    begin: int = 0
+    length: int | None = None
+    packed: bool = False
+    skipped: int = 0
+    is_plain: bool = True
+
+    @property
+    def num_voxels(self) -> int:
+        """Product of the shape."""
+        return math.prod(self.shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all voxels, unpacked."""
+        return self.num_voxels * self.voxel_bytes
 
 
 def require_image_file(path: Path) -> None:
@@ -35,55 +72,80 @@ def require_image_file(path: Path) -> None:
         raise ImageError(message(path, expected="an image file", got="an empty file", remedy="Copy it again."))
 
 
-def require_plausible_size(path: Path, shape: tuple[int, ...], voxel_bytes: int) -> None:
-    """Refuse a header that claims more voxels than the file could hold however well it were compressed.
+def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | None = None) -> None:
+    """Refuse a file with fewer voxels than its header claims, far more, or damaged ones, before memory is taken.
+
+    `look_at` is given the content, unpacked, in pieces.
 
     Raises:
         ImageError
     """
-    claimed = voxel_bytes
-    for size in shape:
-        claimed *= size
-    available = path.stat().st_size
-    if claimed > available * MAX_COMPRESSION + SMALL_FILE_BYTES:
-        raise _damaged(path, f"a header that fits a file of {available} bytes", f"one that claims {shape} voxels")
-
-
-def require_whole_file(path: Path, wanted_bytes: int, *, look_at: Callable[[bytes], None] | None = None) -> None:
-    """Refuse a NIfTI, MetaImage or GIPL file with damaged content or fewer than `wanted_bytes` bytes of it.
-
-    The content is what a header of fixed size and the voxels take, unpacked; a MetaImage's is its voxels alone.
-    Other formats are left to their own readers, which notice. `look_at` is given a NIfTI file's content in pieces.
-
-    Raises:
-        ImageError
-    """
-    name = path.name.lower()
+    if layout.is_plain:
+        require_plausible_size(layout)
+    require_memory(layout)
+    if not layout.is_plain:
+        return
+    path, wanted = layout.file, layout.skipped + layout.num_bytes
+    there = path.stat().st_size - layout.begin
+    if layout.length is not None and layout.length > there:
+        raise damaged(path, f"{layout.length} bytes, as the header says", f"{max(there, 0)}")
     with path.open("rb") as file:
-        if name.endswith(".gz") and file.peek(2).startswith(GZIP_MAGIC):
-            _require_bytes(path, _count_compressed(path, file, look_at), wanted_bytes)
-        elif name.endswith((".nii", ".gipl", ".gz")):
-            _require_bytes(path, path.stat().st_size, wanted_bytes)
+        file.seek(layout.begin)
+        if layout.packed:
+            available = _count_compressed(path, _chunks(file, layout.length), wanted, look_at)
+        else:
+            available = there
             if look_at is not None:
-                for chunk in _chunks(file):
+                for chunk in _chunks(file, layout.length):
                     look_at(chunk)
-        elif name.endswith(".mha"):
-            compressed = _skip_metaimage_header(file)
-            available = _count_compressed(path, file) if compressed else path.stat().st_size - file.tell()
-            _require_bytes(path, available, wanted_bytes)
-
-
-def _require_bytes(path: Path, available: int, wanted: int) -> None:
     if available < wanted:
-        raise _damaged(path, f"{wanted} bytes of content", f"{available}")
+        raise damaged(path, f"{wanted} bytes of content", f"{max(available, 0)}")
+    if available > wanted + LARGEST_SURPLUS_BYTES:
+        raise damaged(path, f"{wanted} bytes of content, as the header says", f"{available} or more")
 
 
-def _count_compressed(path: Path, file: BinaryIO, look_at: Callable[[bytes], None] | None = None) -> int:
-    """Bytes that a zlib stream, or the members of a gzip file, unpack to; every checksum is verified."""
+def require_plausible_size(layout: VoxelLayout) -> None:
+    """Refuse a header that claims more voxels than the file could hold, even if packed by DEFLATE as well as can be.
+
+    Raises:
+        ImageError
+    """
+    available = layout.file.stat().st_size
+    if layout.num_bytes > available * MAX_COMPRESSION + SMALL_FILE_BYTES:
+        raise damaged(
+            layout.file, f"a header that fits a file of {available} bytes", f"one that claims {layout.shape} voxels"
+        )
+
+
+def require_memory(layout: VoxelLayout) -> None:
+    """Refuse an image whose voxels, as they are in the file and as float32, do not fit into the memory there is.
+
+    Raises:
+        ImageError
+    """
+    wanted = layout.num_bytes + layout.num_voxels * FLOAT32_BYTES
+    if wanted < MUCH_MEMORY_BYTES:
+        return
+    available = available_memory_bytes()
+    if wanted > available:
+        raise ImageError(
+            message(
+                layout.file,
+                expected=f"an image that fits into the {available / 1e9:.1f} GB of free memory",
+                got=f"{layout.shape} voxels, which take {wanted / 1e9:.1f} GB",
+                remedy="If the image is meant to be so large, cut it into parts or use a machine with more memory.",
+            )
+        )
+
+
+def _count_compressed(
+    path: Path, chunks: Iterator[bytes], wanted_bytes: int, look_at: Callable[[bytes], None] | None
+) -> int:
+    """Bytes that a zlib stream, or gzip's members, unpack to, counted up to far too many; checksums are verified."""
     total = 0
     try:
         decompressor = zlib.decompressobj(wbits=47)
-        for chunk in _chunks(file):
+        for chunk in chunks:
             while chunk:
                 if decompressor.eof:
                     if not chunk.startswith(GZIP_MAGIC):  # padding after the last member, which gzip allows
@@ -91,33 +153,27 @@ def _count_compressed(path: Path, file: BinaryIO, look_at: Callable[[bytes], Non
                     decompressor = zlib.decompressobj(wbits=47)
                 piece = decompressor.decompress(chunk)
                 total += len(piece)
+                if total > wanted_bytes + LARGEST_SURPLUS_BYTES:
+                    return total
                 if look_at is not None:
                     look_at(piece)
                 chunk = decompressor.unused_data
     except zlib.error as error:
-        raise _damaged(path, "whole compressed data", f"{error} after {total} bytes") from error
+        raise damaged(path, "whole compressed data", f"{error} after {total} bytes") from error
     if not decompressor.eof:
-        raise _damaged(path, "whole compressed data", f"an end in the middle, after {total} bytes")
+        raise damaged(path, "whole compressed data", f"an end in the middle, after {total} bytes")
     return total
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK_BYTES):
+def _chunks(file: BinaryIO, length: int | None = None) -> Iterator[bytes]:
+    left = length
+    while chunk := file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)):
+        left = None if left is None else left - len(chunk)
         yield chunk
 
 
-def _skip_metaimage_header(file: BinaryIO) -> bool:
-    compressed = False
-    for _ in range(1000):
-        key, _, value = file.readline(4096).partition(b"=")
-        if key.strip() == b"CompressedData":
-            compressed = value.strip().lower() == b"true"
-        if key.strip() == b"ElementDataFile":
-            break
-    return compressed
-
-
-def _damaged(path: Path, expected: str, got: str) -> ImageError:
+def damaged(path: Path, expected: str, got: str) -> ImageError:
+    """The error for a file whose content is not whole."""
     return ImageError(
         message(path, expected=expected, got=got, remedy="The file is truncated or damaged; copy or export it again.")
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from segwright.errors import ImageError, message
 from segwright.geometry import Geometry
+from segwright.io import nifti_header, text_header
 from segwright.io.image import FileContent
-from segwright.io.integrity import require_plausible_size, require_whole_file
+from segwright.io.integrity import VoxelLayout, require_image_file, require_voxels
 from segwright.io.non_finite import FLOAT_TYPES, NonFiniteVoxels
 
 if TYPE_CHECKING:
@@ -58,13 +59,14 @@ def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mappi
 
 
 def num_channels_in_file(path: Path) -> int:
-    """Number of channels that a file holds, from its header alone."""
-    import SimpleITK
+    """Number of channels that a file holds, from its header alone.
 
+    Raises:
+        ImageError, RuntimeError: it is no such file, or its header is damaged.
+    """
+    require_image_file(path)
     with _silent_itk():
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
+        reader, _ = _read_header(path)
     return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else 1
 
 
@@ -72,9 +74,7 @@ def _read(path: Path) -> SimpleITK.Image:
     import SimpleITK
 
     with _silent_itk():
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
+        reader, layout = _read_header(path)
         if reader.GetNumberOfComponents() != 1:
             raise ImageError(
                 message(
@@ -86,22 +86,53 @@ def _read(path: Path) -> SimpleITK.Image:
             )
         if not 2 <= reader.GetDimension() <= 4:
             raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
-        voxel_bytes = _voxel_bytes_in_file(reader)
-        size = tuple(int(value) for value in reader.GetSize())
-        require_plausible_size(path, size, voxel_bytes)
-        header_bytes, num_voxels = _header_bytes(reader, path), int(np.prod(size, dtype=object))
-        found = _non_finite_voxels(reader, header_bytes, num_voxels)
-        require_whole_file(path, header_bytes + num_voxels * voxel_bytes, look_at=None if found is None else found.take)
+        found = _non_finite_voxels(reader, layout)
+        require_voxels(layout, look_at=None if found is None else found.take)
         image = reader.Execute()
     return image if found is None or not found.places.size else _with_nan(image, found.places)
 
 
-def _non_finite_voxels(reader: SimpleITK.ImageFileReader, header_bytes: int, num_voxels: int) -> NonFiniteVoxels | None:
+def _read_header(path: Path) -> tuple[SimpleITK.ImageFileReader, VoxelLayout]:
+    """Let ITK read a header that was found sound; a file is taken for what its name says, whatever ITK sees in it."""
+    import SimpleITK
+
+    name = path.name.lower()
+    image_io, read_header = next((known for ending, known in _FORMATS.items() if name.endswith(ending)), ("", None))
+    layout = None if read_header is None else read_header(path)
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO(image_io)
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader, layout or _layout_by_itk(reader, path)
+
+
+# By ending: ITK's name of the format, and what looks at the header before. Other files are what ITK sees in them.
+_FORMATS: dict[str, tuple[str, Callable[[Path], VoxelLayout] | None]] = {
+    **dict.fromkeys(nifti_header.FILE_ENDINGS, ("NiftiImageIO", nifti_header.read_nifti1_header)),
+    **dict.fromkeys(text_header.METAIMAGE_ENDINGS, ("MetaImageIO", text_header.read_metaimage_header)),
+    **dict.fromkeys(text_header.NRRD_ENDINGS, ("NrrdImageIO", text_header.read_nrrd_header)),
+    ".gipl": ("GiplImageIO", None),
+}
+
+
+def _layout_by_itk(reader: SimpleITK.ImageFileReader, path: Path) -> VoxelLayout:
+    import SimpleITK
+
+    return VoxelLayout(
+        file=path,
+        shape=tuple(int(size) for size in reader.GetSize()),
+        voxel_bytes=int(SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()),
+        skipped=GIPL_HEADER_BYTES,
+        is_plain=path.name.lower().endswith(".gipl"),
+    )
+
+
+def _non_finite_voxels(reader: SimpleITK.ImageFileReader, layout: VoxelLayout) -> NonFiniteVoxels | None:
     """What looks for NaN and infinity in a NIfTI file that may hold them; None for every other file."""
     datatype = reader.GetMetaData("datatype") if reader.HasMetaDataKey("datatype") else ""
     if datatype not in FLOAT_TYPES:
         return None
-    return NonFiniteVoxels(datatype=datatype, header_bytes=header_bytes, num_voxels=num_voxels)
+    return NonFiniteVoxels(datatype=datatype, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
 
 
 def _with_nan(image: SimpleITK.Image, places: NDArray[np.int64]) -> SimpleITK.Image:
@@ -113,21 +144,6 @@ def _with_nan(image: SimpleITK.Image, places: NDArray[np.int64]) -> SimpleITK.Im
     mended = SimpleITK.GetImageFromArray(array, isVector=False)
     mended.CopyInformation(image)
     return mended
-
-
-def _voxel_bytes_in_file(reader: SimpleITK.ImageFileReader) -> int:
-    """Bytes a voxel takes in the file; NIfTI may store small integers that a slope in the header turns into floats."""
-    import SimpleITK
-
-    if reader.HasMetaDataKey("bitpix"):
-        return max(int(reader.GetMetaData("bitpix")) // 8, 1)
-    return int(SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
-
-
-def _header_bytes(reader: SimpleITK.ImageFileReader, path: Path) -> int:
-    if reader.HasMetaDataKey("vox_offset"):
-        return int(float(reader.GetMetaData("vox_offset")))
-    return GIPL_HEADER_BYTES if path.suffix.lower() == ".gipl" else 0
 
 
 def _content(path: Path, image: SimpleITK.Image) -> FileContent:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from segwright.errors import ImageError, message
 from segwright.geometry import Geometry
 from segwright.io.image import FileContent
-from segwright.io.integrity import require_plausible_size, require_whole_file
+from segwright.io.integrity import require_voxels
+from segwright.io.nifti_header import read_nifti_header
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -61,7 +64,9 @@ def _load(path: Path) -> Nifti1Image:
     import nibabel
     from nibabel.nifti1 import Nifti1Image
 
-    image = nibabel.load(path)
+    layout = read_nifti_header(path)
+    with _silent_nibabel():
+        image = nibabel.load(path)
     if not isinstance(image, Nifti1Image) or len(image.shape) != 3:
         raise ImageError(
             message(
@@ -71,10 +76,30 @@ def _load(path: Path) -> Nifti1Image:
                 remedy="Write each channel to a file of its own, or read it with SimpleITKIO.",
             )
         )
-    voxel_bytes = image.get_data_dtype().itemsize
-    require_plausible_size(path, image.shape, voxel_bytes)
-    require_whole_file(path, int(image.dataobj.offset) + int(np.prod(image.shape, dtype=object)) * voxel_bytes)
+    if not abs(np.linalg.det(image.affine[:3, :3])) > 0:
+        raise ImageError(
+            message(
+                path,
+                expected="three axes in three directions as affine",
+                got=str(image.affine[:3].tolist()),
+                remedy="Mend the header, or copy or export the file again.",
+            )
+        )
+    require_voxels(layout)
     return image
+
+
+@contextmanager
+def _silent_nibabel() -> Iterator[None]:
+    """Keep off the terminal what nibabel mends in a header by itself; what matters of it was refused before."""
+    from nibabel.imageglobals import logger
+
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any]) -> FileContent:

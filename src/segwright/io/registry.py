@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +116,11 @@ def _reason(error: Exception) -> str:
     """One line that says why a library failed: ITK's and nibabel's texts are long and end with the point."""
     if isinstance(error, MemoryError):
         return "more voxels than fit into memory"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("sitk::ERROR: ")[:300] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and line != "Reason: Success"]
+    if not telling:
+        return type(error).__name__
+    return re.sub(r"^sitk::ERROR: |^ITK ERROR: |\(0x[0-9a-f]+\)", "", telling[-1])[:300]
 
 
 def _remedy(error: Exception) -> str:

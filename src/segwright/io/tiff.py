@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +15,15 @@ from segwright.errors import ImageError, message
 from segwright.geometry import Geometry
 from segwright.io.atomic import write_json_atomic
 from segwright.io.image import FileContent
+from segwright.io.integrity import VoxelLayout, require_memory, require_plausible_size
 from segwright.io.json_file import read_json
 
 FILE_ENDINGS = (".tif", ".tiff")
 CHANNEL_NUMBER = re.compile(r"_\d{4}$")
+# TIFF's codes of no compression and of DEFLATE; others pack better than that.
+_AT_MOST_DEFLATED = (1, 8, 32946)
+# tifffile tells of damaged tags on the terminal; what cannot be read is an error anyway.
+_SILENT = logging.NullHandler()
 
 
 def read_channel_file(path: Path) -> FileContent:
@@ -42,10 +48,30 @@ def write_spacing(path: Path, properties: Mapping[str, Any]) -> None:
     write_json_atomic(path.with_suffix(".json"), {"spacing": list(properties["spacing"])})
 
 
-def _read(path: Path, spacing_path: Path) -> FileContent:
+def read_pixels(path: Path) -> NDArray[Any]:
+    """Read the first image of a TIFF file.
+
+    Raises:
+        ImageError: there is none, or it claims more than the file or the memory can hold.
+    """
     import tifffile
 
-    array = np.asarray(tifffile.imread(path))
+    logging.getLogger("tifffile").addHandler(_SILENT)
+    with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise ImageError(
+                message(path, expected="an image in the TIFF file", got="none", remedy="Copy or export it again.")
+            )
+        series = file.series[0]
+        layout = VoxelLayout(path, tuple(series.shape), np.dtype(series.dtype or np.uint8).itemsize, is_plain=False)
+        if file.pages.first.compression in _AT_MOST_DEFLATED:
+            require_plausible_size(layout)
+        require_memory(layout)
+        return np.asarray(file.asarray())
+
+
+def _read(path: Path, spacing_path: Path) -> FileContent:
+    array = read_pixels(path)
     if array.ndim != 3:
         raise ImageError(
             message(

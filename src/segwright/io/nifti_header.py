@@ -1,0 +1,223 @@
+"""The header of a NIfTI file, looked at before any library reads it.
+
+ITK and nibabel silently mend what they think they can: a spacing that is zero, negative or NaN becomes 1 or positive,
+a wrong place of the voxels is ignored and the voxels are read from somewhere else. Here such files are refused.
+Source of the layout: nifti1.h and nifti2.h of the NIfTI Data Format Working Group.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segwright.errors import ImageError, message
+from segwright.io.image import LARGEST_SPACING_MM, SMALLEST_SPACING_MM
+from segwright.io.integrity import GZIP_MAGIC, VoxelLayout, damaged
+from segwright.io.signature import describe_content
+
+FILE_ENDINGS = (".nii", ".nii.gz")
+# Codes of real numbers, one a voxel, and the bytes of each.
+_NUMBER_TYPES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 1536: 16}
+_OTHER_TYPES = {
+    1: "single bits",
+    32: "complex numbers",
+    1792: "complex numbers",
+    2048: "complex numbers",
+    128: "colours (RGB)",
+    2304: "colours (RGBA)",
+}
+_KNOWN_FORM_CODES = range(6)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a version of the format keeps its fields: each an offset and a `struct` form."""
+
+    size: int
+    magic: bytes
+    fields: Mapping[str, tuple[int, str]]
+
+
+_NIFTI_1 = _Layout(
+    348,
+    b"n+1\0",
+    {
+        "magic": (344, "4s"),
+        "dim": (40, "8h"),
+        "datatype": (70, "h"),
+        "pixdim": (76, "8f"),
+        "vox_offset": (108, "f"),
+        "form_codes": (252, "2h"),
+        "qform": (256, "6f"),
+        "sform": (280, "12f"),
+    },
+)
+_NIFTI_2 = _Layout(
+    540,
+    b"n+2\0",
+    {
+        "magic": (4, "4s"),
+        "dim": (16, "8q"),
+        "datatype": (12, "h"),
+        "pixdim": (104, "8d"),
+        "vox_offset": (168, "q"),
+        "form_codes": (344, "2i"),
+        "qform": (352, "6d"),
+        "sform": (400, "12d"),
+    },
+)
+_MAGIC_BYTES = 4
+_LONGEST_HEADER = 540
+
+
+def read_nifti1_header(path: Path) -> VoxelLayout:
+    """Read and check the header of a file as `read_nifti_header`, and refuse NIfTI-2, which ITK does not know.
+
+    Raises:
+        ImageError: naming the field that is wrong.
+    """
+    voxels = read_nifti_header(path)
+    content = _beginning(path, voxels.packed)
+    if _find_layout(path, content)[0] is _NIFTI_2:
+        raise ImageError(
+            message(
+                path,
+                expected="a NIfTI-1 file",
+                got="NIfTI-2",
+                remedy='Convert it, or write "overwrite_image_reader_writer": "NibabelIO" in dataset.json.',
+            )
+        )
+    return voxels
+
+
+def read_nifti_header(path: Path) -> VoxelLayout:
+    """Read and check the header of a .nii or .nii.gz file.
+
+    Raises:
+        ImageError: naming the field that is wrong.
+    """
+    packed = _is_packed(path)
+    content = _beginning(path, packed)
+    layout, order = _find_layout(path, content)
+    values = {name: struct.unpack_from(order + form, content, offset) for name, (offset, form) in layout.fields.items()}
+    if values["magic"][0] != layout.magic:
+        text = values["magic"][0]
+        remedy = "Header and voxels in two files, and Analyze files, must be converted to one NIfTI file."
+        raise _wrong(path, "magic", repr(layout.magic), repr(text), remedy)
+    shape = _shape(path, values["dim"])
+    _check_spacing(path, shape, values["pixdim"])
+    _check_forms(path, values)
+    return VoxelLayout(
+        file=path,
+        shape=shape,
+        voxel_bytes=_voxel_bytes(path, values["datatype"][0]),
+        packed=packed,
+        skipped=_voxels_begin(path, values["vox_offset"][0], layout.size + _MAGIC_BYTES),
+    )
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.name.lower().endswith(".gz") and file.read(2) == GZIP_MAGIC
+
+
+def _beginning(path: Path, packed: bool) -> bytes:
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return file.read(_LONGEST_HEADER)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(path, "whole compressed data", str(error)) from error
+
+
+def _find_layout(path: Path, content: bytes) -> tuple[_Layout, str]:
+    """Layout and byte order, both known by the header's size, which comes first."""
+    for layout in (_NIFTI_1, _NIFTI_2):
+        for order in "<>":
+            if content[:4] == struct.pack(f"{order}i", layout.size):
+                if len(content) < layout.size:
+                    raise damaged(path, f"a header of {layout.size} bytes", f"{len(content)}")
+                return layout, order
+    raise ImageError(
+        message(
+            path,
+            expected="a NIfTI file, whose header begins with its size, 348 or 540",
+            got=_instead(path, content),
+            remedy="Copy or export it again.",
+        )
+    )
+
+
+def _instead(path: Path, content: bytes) -> str:
+    kind = describe_content(path)
+    if kind == "a gzip file" and path.name.lower().endswith(".gz"):
+        return "a gzip file of a gzip file" if content.startswith(GZIP_MAGIC) else "a gzip file of something else"
+    return kind
+
+
+def _shape(path: Path, dim: tuple[int, ...]) -> tuple[int, ...]:
+    count = dim[0]
+    if not 1 <= count <= 7:
+        raise _wrong(path, "dim[0]", "a number of dimensions of 1 to 7", count)
+    shape = dim[1 : count + 1]
+    if min(shape) < 1:
+        raise _wrong(path, "dim", "sizes of at least 1", shape)
+    return shape
+
+
+def _voxel_bytes(path: Path, datatype: int) -> int:
+    if datatype in _NUMBER_TYPES:
+        return _NUMBER_TYPES[datatype]
+    remedy = "Write each component to a file of its own, as channels _0000, _0001, ...."
+    got = _OTHER_TYPES.get(datatype)
+    if got is None:
+        raise _wrong(path, "datatype", "the code of a type of numbers, such as 4 or 16", datatype)
+    raise _wrong(path, "datatype", "one number per voxel", f"{datatype}, {got}", remedy)
+
+
+def _voxels_begin(path: Path, offset: float, least: int) -> int:
+    if not math.isfinite(offset) or offset != int(offset) or not least <= offset < 2**62:
+        raise _wrong(path, "vox_offset", f"a whole number of at least {least}", offset)
+    return int(offset)
+
+
+def _check_spacing(path: Path, shape: tuple[int, ...], pixdim: tuple[float, ...]) -> None:
+    """Refuse a spacing that no image has. Along an axis of one voxel it means nothing, and is often left 0."""
+    spacing = tuple(value for size, value in zip(shape[:3], pixdim[1:4], strict=False) if size > 1)
+    if not all(SMALLEST_SPACING_MM <= value <= LARGEST_SPACING_MM for value in spacing):
+        raise _wrong(path, "pixdim", "positive voxel spacings in mm", tuple(pixdim[1 : len(shape) + 1][:3]))
+
+
+def _check_forms(path: Path, values: Mapping[str, tuple[float, ...]]) -> None:
+    """Refuse an orientation that is not one; beside a qform ITK does without the sform."""
+    codes = values["form_codes"]
+    if not all(code in _KNOWN_FORM_CODES for code in codes):
+        raise _wrong(path, "qform_code and sform_code", "codes of 0 to 5", codes)
+    for name, code in zip(("qform", "sform"), codes, strict=True):
+        if code and not all(math.isfinite(value) for value in values[name]):
+            raise _wrong(path, name, "finite numbers", values[name])
+    if codes[1] and not codes[0]:
+        axes = np.array(values["sform"]).reshape(3, 4)[:, :3]
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.linalg.norm(axes, axis=0)
+            volume = abs(np.linalg.det(axes / lengths)) if lengths.all() else 0.0
+        if not volume > 1e-6:
+            raise _wrong(path, "sform", "three axes in three directions", values["sform"])
+
+
+def _wrong(path: Path, field: str, expected: str, got: object, remedy: str = "") -> ImageError:
+    text = str(got)
+    return ImageError(
+        message(
+            path,
+            expected=f"{field} in its header to be {expected}",
+            got=text if len(text) <= 200 else text[:200] + " ...",
+            remedy=remedy or "Mend the header, or copy or export the file again.",
+        )
+    )
