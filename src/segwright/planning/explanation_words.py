@@ -292,7 +292,7 @@ def _memory(subject: Subject) -> Iterator[str]:
     )
     yield (
         f"Estimate in bytes for a training step with SGD in mixed precision: {_gb(step.total)} "
-        f"({_gb(step.activations)} for the activations of the batch, {_gb(step.backward)} for gradients of maps, "
+        f"({_gb(step.activations)} for the activations of the batch, {_gb(step.temporary)} for gradients of maps, "
         f"{_gb(step.parameters + step.gradients + step.optimizer)} for parameters, their gradients and the optimizer). "
         "It is an estimate, not a measurement: the libraries' working space, often 0.5 to 1 GB on a GPU, comes on top."
     )

@@ -1,4 +1,4 @@
-"""How large a network is: nnU-Net's count of feature map elements, and the number of parameters."""
+"""How large a network is: nnU-Net's count of feature map elements, its parameters, and its multiplications."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ class FeatureMaps:
     """Elements that one sample leaves in the maps of a forward pass, by what makes them.
 
     `convolutions` are followed by normalisation (shortcuts of residual blocks included), `upsampling` by transposed
-    convolutions, `logits` at full resolution, `auxiliary_logits` below it, which deep supervision trains,
-    `concatenations` where upsampled maps and skip connections meet. `largest_map` is one map of the first stage.
+    convolutions, `logits` at full resolution, `auxiliary_logits` below it, which deep supervision trains.
     """
 
     convolutions: int
     upsampling: int
     logits: int
     auxiliary_logits: int
-    concatenations: int
-    largest_map: int
 
     @property
     def planned_elements(self) -> int:
@@ -47,7 +44,7 @@ def feature_maps(
     plain, blocks·F·V a stage; residual, a stem of F·V, then 2·F·V a block and F·V more for a block that changes size
     or features; decoder, (convs + 1)·F·V a stage; and the logits.
     """
-    voxels = _voxels_per_stage(patch_size, strides)
+    voxels = voxels_per_stage(patch_size, strides)
     maps = [features * size for features, size in zip(features_per_stage, voxels, strict=True)]
     if kind == "residual":
         convolutions = maps[0] + sum(
@@ -66,12 +63,11 @@ def feature_maps(
         upsampling=sum(skips),
         logits=num_outputs * voxels[0] if skips else 0,
         auxiliary_logits=num_outputs * sum(voxels[1:-1]),
-        concatenations=2 * sum(skips),
-        largest_map=maps[0],
     )
 
 
-def _voxels_per_stage(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+def voxels_per_stage(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    """Count the voxels of one sample's map at each stage, the first at full resolution."""
     edges, voxels = [int(edge) for edge in patch_size], []
     for stride in strides:
         edges = [edge // step for edge, step in zip(edges, stride, strict=True)]
@@ -108,4 +104,32 @@ def parameter_count(architecture: Architecture, *, num_input_channels: int, num_
         total += outputs * (features[stage + 1] * math.prod(architecture.strides[stage + 1]) + bias)
         total += conv(2 * outputs, outputs, kernel) + (convs - 1) * conv(outputs, outputs, kernel)
         total += num_outputs * (outputs + 1)
+    return total
+
+
+def multiplications(
+    architecture: Architecture, *, patch_size: Sequence[int], num_input_channels: int, num_outputs: int
+) -> int:
+    """Count the multiplications of all convolutions for one sample, forward: the work that decides how long it takes.
+
+    Every output voxel takes a kernel's volume times the channels that enter, for each channel that leaves; of a
+    transposed convolution, whose kernel is its stride, only the channels that enter.
+    """
+    features, kernels = architecture.features_per_stage, architecture.kernel_sizes
+    voxels = voxels_per_stage(patch_size, architecture.strides)
+    residual = architecture.kind == "residual"
+    total, inputs = 0, num_input_channels
+    if residual:
+        total, inputs = voxels[0] * inputs * features[0] * math.prod(kernels[0]), features[0]
+    for size, outputs, kernel, blocks in zip(voxels, features, kernels, architecture.blocks_per_stage, strict=True):
+        convs = 2 * blocks if residual else blocks
+        total += size * outputs * (inputs + (convs - 1) * outputs) * math.prod(kernel)
+        if residual and inputs != outputs:
+            total += size * outputs * inputs
+        inputs = outputs
+    deepest_first = range(len(features) - 2, -1, -1)
+    for stage, convs in zip(deepest_first, architecture.convs_per_decoder_stage, strict=True):
+        size, outputs = voxels[stage], features[stage]
+        total += size * outputs * (features[stage + 1] + (convs + 1) * outputs * math.prod(kernels[stage]))
+        total += size * outputs * num_outputs
     return total
