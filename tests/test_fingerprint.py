@@ -100,6 +100,19 @@ def test_measurements_equal_the_slow_ones(tmp_path: Path, monkeypatch: pytest.Mo
             assert properties[key] == expected[channel][key]
 
 
+@pytest.mark.parametrize("num_values", [0, 1, 2, 3, 255, 256, 257, 5000])
+@pytest.mark.parametrize("max_kept", [0, 1 << 10, 1 << 23])
+def test_what_is_drawn_is_what_numpy_draws(monkeypatch: pytest.MonkeyPatch, num_values: int, max_kept: int) -> None:
+    monkeypatch.setattr(module, "_MAX_KEPT", max_kept)
+    monkeypatch.setattr(module, "_MAX_DRAWN_AT_ONCE", 3000)
+    drawn = list(module._times_drawn(num_values, 10_000, 3))
+    rng = np.random.RandomState(1234)
+    assert len(drawn) == 3
+    for times in drawn:
+        expected = rng.choice(num_values, 10_000, replace=True) if num_values else []
+        np.testing.assert_array_equal(times, np.bincount(np.asarray(expected, int), minlength=num_values))
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 1001])
 def test_quantiles_are_numpys(number: int) -> None:
     rng = np.random.default_rng(number)

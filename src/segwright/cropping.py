@@ -29,6 +29,11 @@ def bounding_box(mask: NDArray[np.bool_]) -> BoundingBox:
     return box
 
 
+def nonzero_box(image: NDArray[Any]) -> BoundingBox:
+    """Smallest box around the voxels that are nonzero in any channel of `image` (c, z, y, x), as `crop_to_nonzero`."""
+    return bounding_box(_any_nonzero(image))
+
+
 def box_slices(box: BoundingBox) -> tuple[slice, ...]:
     """Index an array (z, y, x) with a bounding box."""
     return tuple(slice(first, end) for first, end in box)

@@ -2,13 +2,14 @@
 
 The numbers are nnU-Net v2's, its random samples included. nnU-Net collects a hundred million sampled voxels and takes
 their statistics; here each case hands over the distinct values with their counts, which says the same in less memory.
+All cases draw from one and the same stream of random numbers, so a process makes it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,11 +17,11 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.cropping import crop_to_nonzero
+from segwright.cropping import box_slices, nonzero_box
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.raw import RawDataset
 from segwright.errors import CasesFailedError, DatasetError, GeometryError, ImageError, PlanError, message
-from segwright.io import ImageReaderWriter
+from segwright.io import Image, ImageReaderWriter
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
@@ -30,6 +31,10 @@ INTENSITY_KEYS = ("max", "mean", "median", "min", "percentile_00_5", "percentile
 _TOTAL_SAMPLES = 10e7
 _SAMPLING_SEED = 1234
 _FRACTIONS = (0.005, 0.5, 0.995)
+# Random numbers that a process keeps, of 4 bytes each.
+_MAX_KEPT = 1 << 23
+_MAX_DRAWN_AT_ONCE = 1 << 20
+_BLOCK = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, eq=False)
-class _CaseMeasurement:
+class CaseMeasurement:
+    """What one case adds to the fingerprint."""
+
     spacing_mm: tuple[float, ...]
     shape_after_crop: tuple[int, ...]
     relative_size: float
@@ -116,16 +123,15 @@ def fingerprint_dataset(dataset: RawDataset, *, workers: int = 1, progress: Prog
         CasesFailedError: naming each case that cannot be read or measured; all others were tried as well.
         DatasetError: no case has any foreground.
     """
-    measure = partial(
-        _measure_case,
-        reader=dataset.reader(),
-        num_channels=len(dataset.description.channel_names),
-        num_samples=int(_TOTAL_SAMPLES // len(dataset.cases)),
-    )
-    measured: dict[str, _CaseMeasurement] = {}
+    measured: dict[str, CaseMeasurement] = {}
     failures: dict[str, str] = {}
     for case, result in run_cases(
-        measure,
+        partial(
+            _read_and_measure,
+            reader=dataset.reader(),
+            num_channels=len(dataset.description.channel_names),
+            measure=case_measure(dataset),
+        ),
         dataset.cases,
         workers=workers,
         case_id=attrgetter("case_id"),
@@ -138,37 +144,102 @@ def fingerprint_dataset(dataset: RawDataset, *, workers: int = 1, progress: Prog
             measured[case.case_id] = result
     if failures:
         raise _cases_failed(failures, len(dataset.cases))
+    return combine_measurements(measured, dataset)
+
+
+Measure = Callable[[Case, Image, Image], CaseMeasurement]
+"""Measures a case from its image and its label map."""
+
+
+def case_measure(dataset: RawDataset) -> Measure:
+    """What measures a case of `dataset`, for whoever reads the cases anyway; it can be sent to another process."""
+    return partial(_measure_case, num_samples=int(_TOTAL_SAMPLES // len(dataset.cases)))
+
+
+def combine_measurements(measured: Mapping[str, CaseMeasurement], dataset: RawDataset) -> Fingerprint:
+    """Make the fingerprint of what was measured of every case, by its id.
+
+    Raises:
+        DatasetError: no case has any foreground.
+    """
     return _combine([measured[case.case_id] for case in dataset.cases], dataset)
 
 
-def _measure_case(case: Case, *, reader: ImageReaderWriter, num_channels: int, num_samples: int) -> _CaseMeasurement:
+def _read_and_measure(case: Case, *, reader: ImageReaderWriter, num_channels: int, measure: Measure) -> CaseMeasurement:
     assert case.label_path is not None
-    image = read_case_image(reader, case, num_channels)
-    label_map = reader.read_labels(case.label_path)
+    return measure(case, read_case_image(reader, case, num_channels), reader.read_labels(case.label_path))
+
+
+def _measure_case(case: Case, image: Image, label_map: Image, *, num_samples: int) -> CaseMeasurement:
     where = f"case {case.case_id}"
     require_finite(image.array, where)
     require_finite(label_map.array, f"{where}, label map")
     require_same_shape(image.array, label_map.array, where)
-    cropped, labels, _ = crop_to_nonzero(image.array, label_map.array)
-    foreground = labels[0] > 0
-    random = np.random.RandomState(_SAMPLING_SEED)
-    return _CaseMeasurement(
+    inside = box_slices(nonzero_box(image.array))
+    foreground = label_map.array[0][inside] > 0
+    cropped = [channel[inside] for channel in image.array]
+    drawn = _times_drawn(int(np.count_nonzero(foreground)), num_samples, len(cropped))
+    return CaseMeasurement(
         spacing_mm=tuple(float(value) for value in image.properties["spacing"]),
-        shape_after_crop=tuple(int(size) for size in cropped.shape[1:]),
-        relative_size=float(np.prod(cropped.shape[1:]) / np.prod(image.array.shape[1:])),
-        samples=tuple(_draw(channel[foreground], num_samples, random) for channel in cropped),
+        shape_after_crop=foreground.shape,
+        relative_size=float(np.prod(foreground.shape) / np.prod(image.array.shape[1:])),
+        samples=tuple(_count(channel[foreground], times) for channel, times in zip(cropped, drawn, strict=True)),
     )
 
 
-def _draw(intensities: NDArray[np.float32], num_samples: int, random: np.random.RandomState) -> _Samples:
-    """Draw with replacement, as `RandomState.choice` does; nothing is drawn for a case without foreground."""
-    if intensities.size == 0:
-        return _Samples(intensities, np.zeros(0, dtype=np.int64))
-    drawn = random.randint(0, intensities.size, size=num_samples, dtype=np.int64)
-    return _count(intensities, np.bincount(drawn, minlength=intensities.size))
+def _times_drawn(num_values: int, num_samples: int, num_channels: int) -> Iterator[NDArray[np.int64]]:
+    """How often each of `num_values` is drawn with replacement, channel by channel, as `RandomState.choice` draws.
+
+    Nothing is drawn for a case without foreground. `RandomState` takes the lowest bits that can hold `num_values - 1`
+    of each random number, and the next number where they are more.
+    """
+    wanted = num_samples * num_channels
+    numbers = _random_numbers(min(2 * wanted + wanted // 16 + 2 * _BLOCK, _MAX_KEPT))
+    low_bits = numbers & np.uint32((1 << max(num_values - 1, 0).bit_length()) - 1)
+    ends = _places_after(low_bits < num_values, [num_samples * (channel + 1) for channel in range(num_channels)])
+    if num_values < 2 or len(ends) < num_channels:
+        return _times_drawn_slowly(num_values, num_samples, num_channels)
+    starts = (0, *ends[:-1])
+    return (
+        np.bincount(low_bits[start:end], minlength=num_values)[:num_values]
+        for start, end in zip(starts, ends, strict=True)
+    )
+
+
+def _places_after(chosen: NDArray[np.bool_], counts: Sequence[int]) -> list[int]:
+    """Where a number of chosen places ends, for ascending numbers, as far as there are so many."""
+    whole = chosen[: chosen.size // _BLOCK * _BLOCK]
+    reached = np.cumsum(np.count_nonzero(whole.reshape(-1, _BLOCK), axis=1))
+    places = []
+    for count in counts:
+        block = int(np.searchsorted(reached, count))
+        if block == reached.size:
+            break
+        before = int(reached[block - 1]) if block else 0
+        inside = np.flatnonzero(chosen[block * _BLOCK : (block + 1) * _BLOCK])
+        places.append(block * _BLOCK + int(inside[count - before - 1]) + 1)
+    return places
+
+
+def _times_drawn_slowly(num_values: int, num_samples: int, num_channels: int) -> Iterator[NDArray[np.int64]]:
+    random = np.random.RandomState(_SAMPLING_SEED)
+    for _ in range(num_channels):
+        times = np.zeros(num_values, dtype=np.int64)
+        for begun in range(0, num_samples if num_values else 0, _MAX_DRAWN_AT_ONCE):
+            count = min(_MAX_DRAWN_AT_ONCE, num_samples - begun)
+            times += np.bincount(random.randint(0, num_values, size=count, dtype=np.int64), minlength=num_values)
+        yield times
+
+
+@lru_cache(maxsize=1)
+def _random_numbers(count: int) -> NDArray[np.uint32]:
+    """The first numbers of the generator that every case is sampled with."""
+    return np.random.RandomState(_SAMPLING_SEED).randint(0, 1 << 32, size=count, dtype=np.uint32)
 
 
 def _count(values: NDArray[np.float32], counts: NDArray[np.int64]) -> _Samples:
+    if values.size == 0:
+        return _Samples(values, counts)
     order = np.argsort(values, kind="stable")
     values = values[order]
     first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
@@ -221,7 +292,7 @@ def _cases_failed(failures: Mapping[str, str], total: int) -> CasesFailedError:
     return CasesFailedError("\n".join([head, *lines]), failures)
 
 
-def _combine(cases: Sequence[_CaseMeasurement], dataset: RawDataset) -> Fingerprint:
+def _combine(cases: Sequence[CaseMeasurement], dataset: RawDataset) -> Fingerprint:
     intensities = {}
     for channel in range(len(dataset.description.channel_names)):
         values = np.concatenate([case.samples[channel].values for case in cases])
