@@ -1,0 +1,244 @@
+"""Measure two sides turn by turn, and tell the result as a table and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "BLOSC_NTHREADS",
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+    ),
+    "1",
+)
+_SECONDS_BETWEEN_SAMPLES = 0.2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took. Peaks: of the largest process, and of all together; None where nobody looked."""
+
+    seconds: float
+    cpu_seconds: float
+    process_peak_bytes: int | None = None
+    together_peak_bytes: int | None = None
+
+
+Run = Callable[[], Cost]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of both sides in pairs. Targets are ratios, the peer's value by ours; None where nothing is wanted."""
+
+    name: str
+    ours: tuple[Cost, ...]
+    peers: tuple[Cost, ...]
+    wanted_speed: float | None = None
+    wanted_memory: float | None = None
+
+    @property
+    def speed_ratios(self) -> list[float]:
+        return [peer.seconds / own.seconds for own, peer in zip(self.ours, self.peers, strict=True)]
+
+    @property
+    def memory_ratios(self) -> list[float]:
+        pairs = zip(self.ours, self.peers, strict=True)
+        return [
+            peer.process_peak_bytes / own.process_peak_bytes
+            for own, peer in pairs
+            if own.process_peak_bytes and peer.process_peak_bytes
+        ]
+
+
+def compare(
+    name: str,
+    ours: Run,
+    peers: Run,
+    *,
+    pairs: int,
+    wanted_speed: float | None = None,
+    wanted_memory: float | None = None,
+) -> Comparison:
+    """Run both sides in turn, `pairs` times, and print a line."""
+    own_costs, peer_costs = [], []
+    for _ in range(pairs):
+        own_costs.append(ours())
+        peer_costs.append(peers())
+    comparison = Comparison(name, tuple(own_costs), tuple(peer_costs), wanted_speed, wanted_memory)
+    print(table_row(comparison), flush=True)
+    return comparison
+
+
+def run_command(command: Sequence[str | Path], environment: Mapping[str, str]) -> Cost:
+    """Run a command to its end and measure it with all processes that it starts.
+
+    The peak of the largest process is the kernel's own figure. All together is sampled five times a second; memory
+    that processes share counts once.
+
+    Raises:
+        RuntimeError: the command fails.
+    """
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with _watched(process.pid) as largest_sum:
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+            raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{text}")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, max(largest_sum))
+
+
+@contextmanager
+def _watched(session: int) -> Iterator[list[int]]:
+    """Sample the memory of a session's processes; they are ended if what happens inside does not end well."""
+    sums = [0]
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_SECONDS_BETWEEN_SAMPLES):
+            sums.append(_bytes_of_session(session))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield sums
+    except BaseException:
+        os.killpg(session, signal.SIGTERM)
+        raise
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _bytes_of_session(session: int) -> int:
+    total = 0
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if os.getsid(int(folder.name)) == session:
+                lines = (folder / "smaps_rollup").read_text().splitlines()
+                total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+        except (OSError, StopIteration):  # it has ended meanwhile
+            continue
+    return total
+
+
+def machine() -> dict[str, str | int | float]:
+    """Say where this runs."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "system": platform.platform(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def versions(peer: Path) -> dict[str, str]:
+    """Versions of both sides and their Pythons."""
+    from importlib.metadata import version
+
+    code = (
+        "import platform; from importlib.metadata import version; print(version('nnunetv2'), platform.python_version())"
+    )
+    nnunet, python = subprocess.run([peer, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    return {
+        "segwright": version("segwright"),
+        "python": platform.python_version(),
+        "nnunetv2": nnunet,
+        "nnunetv2_python": python,
+    }
+
+
+def table_head() -> str:
+    return (
+        "| what | ours | nnunetv2 | times as fast (range) | wanted | peak memory: ours, nnunetv2 | ratio | wanted |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
+
+
+def table_row(comparison: Comparison) -> str:
+    """One line of Markdown: medians, and the ratio's median with its range."""
+    cells = [
+        comparison.name,
+        _seconds(comparison.ours),
+        _seconds(comparison.peers),
+        _ratio(comparison.speed_ratios, with_range=True),
+        _wanted(comparison.wanted_speed),
+    ]
+    if comparison.memory_ratios:
+        cells.append(f"{_megabytes(comparison.ours)}, {_megabytes(comparison.peers)}")
+        cells.append(_ratio(comparison.memory_ratios, with_range=False))
+        cells.append(_wanted(comparison.wanted_memory))
+    else:
+        cells += ["", "", ""]
+    return f"| {' | '.join(cells)} |"
+
+
+def _seconds(costs: Sequence[Cost]) -> str:
+    return f"{statistics.median(cost.seconds for cost in costs):.3g} s"
+
+
+def _megabytes(costs: Sequence[Cost]) -> str:
+    return f"{statistics.median(cost.process_peak_bytes or 0 for cost in costs) / 1e6:.0f} MB"
+
+
+def _ratio(ratios: Sequence[float], *, with_range: bool) -> str:
+    text = f"{statistics.median(ratios):.1f}"
+    return f"{text} ({min(ratios):.1f} to {max(ratios):.1f})" if with_range else text
+
+
+def _wanted(target: float | None) -> str:
+    return "" if target is None else f"{target:g}"
+
+
+def write_results(
+    comparisons: Sequence[Comparison], where: Mapping[str, str | int | float], which: Mapping[str, str]
+) -> Path:
+    """Append a JSON line for each comparison to a file of this moment."""
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    path = RESULTS / f"against_nnunetv2_{now.replace(':', '')}.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        for comparison in comparisons:
+            line = {"time": now, "machine": where, "versions": which, **asdict(comparison)}
+            line["speed_ratio"] = statistics.median(comparison.speed_ratios)
+            if comparison.memory_ratios:
+                line["memory_ratio"] = statistics.median(comparison.memory_ratios)
+            file.write(json.dumps(line) + "\n")
+    return path

@@ -1,0 +1,162 @@
+"""Time checking, planning and preprocessing of whole data sets, from the command line to the last file.
+
+    python benchmarks/pipeline.py --peer /path/to/nnunetv2/python --data DATA [--pairs 3] [--dataset hippocampus]
+    python benchmarks/pipeline.py --data DATA --only ours    # our commands one by one
+
+Each run starts with empty output folders and cold processes. Both sides have two worker processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from measuring import ONE_THREAD, Comparison, Cost, compare, run_command, table_head
+
+PROCESSES = 2
+CONFIGURATIONS = ("2d", "3d_fullres")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A data set to plan and preprocess, and how many times as fast as the peer that has to be."""
+
+    dataset: str
+    wanted_speed: float
+
+    @property
+    def number(self) -> str:
+        return str(int(self.dataset[7:10]))
+
+
+JOBS = {"hippocampus": Job("Dataset004_Hippocampus", 8), "acdc": Job("Dataset027_ACDC", 5)}
+
+
+def our_commands(
+    dataset: str, workspace: Path, configurations: Sequence[str], workers: int = PROCESSES
+) -> list[list[str | Path]]:
+    """`plan` checks the data set first."""
+    segwright = Path(sys.executable).with_name("segwright")
+    common = [dataset, "--workspace", workspace, "--workers", str(workers)]
+    chosen = [part for name in configurations for part in ("--configuration", name)]
+    return [[segwright, "plan", *common], [segwright, "preprocess", *common, *chosen]]
+
+
+def run_ours(commands: Sequence[Sequence[str | Path]]) -> list[Cost]:
+    return [run_command(command, ONE_THREAD) for command in commands]
+
+
+def run_peer(peer: Path, folder: Path, command: str, arguments: Sequence[str]) -> Cost:
+    """Run one of nnunetv2's commands in a workspace laid out as ours."""
+    places = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
+    return run_command([peer.with_name(command), *arguments], {**ONE_THREAD, **places})
+
+
+def plan_and_preprocess(data: Path, job: Job) -> list[Cost]:
+    """Our two commands in a new folder."""
+    with workspace(data / job.dataset) as folder:
+        costs = run_ours(our_commands(job.number, Path(folder), CONFIGURATIONS))
+        require_all_cases(Path(folder), job.dataset)
+    return costs
+
+
+def peers_plan_and_preprocess(peer: Path, data: Path, job: Job) -> Cost:
+    arguments = ["-d", job.number, "-c", *CONFIGURATIONS, "-np", str(PROCESSES), "-npfp", str(PROCESSES)]
+    with workspace(data / job.dataset) as folder:
+        cost = run_peer(
+            peer, Path(folder), "nnUNetv2_plan_and_preprocess", [*arguments, "--verify_dataset_integrity", "--no_pbar"]
+        )
+        require_all_cases(Path(folder), job.dataset)
+    return cost
+
+
+def workspace(dataset: Path) -> tempfile.TemporaryDirectory[str]:
+    """Empty folder with a link to a raw data set."""
+    folder = tempfile.TemporaryDirectory(prefix="segwright-bench-")
+    for name in ("raw", "preprocessed", "results"):
+        (Path(folder.name) / name).mkdir()
+    (Path(folder.name) / "raw" / dataset.name).symlink_to(dataset.resolve())
+    return folder
+
+
+def require_all_cases(folder: Path, dataset: str) -> None:
+    """A run that left something undone is no measurement.
+
+    Raises:
+        RuntimeError: a configuration lacks cases.
+    """
+    expected = json.loads((folder / "raw" / dataset / "dataset.json").read_text())["numTraining"]
+    plans = json.loads((folder / "preprocessed" / dataset / "nnUNetPlans.json").read_text())
+    for name in CONFIGURATIONS:
+        store = folder / "preprocessed" / dataset / plans["configurations"][name]["data_identifier"]
+        found = len(list(store.glob("*.pkl")))
+        if found != expected:
+            raise RuntimeError(f"{store}: expected {expected} cases, got {found}.")
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """One cost of several commands, one after the other."""
+    return Cost(
+        sum(cost.seconds for cost in costs),
+        sum(cost.cpu_seconds for cost in costs),
+        max(cost.process_peak_bytes or 0 for cost in costs),
+        max(cost.together_peak_bytes or 0 for cost in costs),
+    )
+
+
+def compare_pipelines(peer: Path, data: Path, *, pairs: int, names: Sequence[str] = tuple(JOBS)) -> list[Comparison]:
+    """Compare both sides on each data set, after a run of ours and a start of the peer's that do not count."""
+    run_command([peer.with_name("nnUNetv2_plan_and_preprocess"), "--help"], ONE_THREAD)
+    comparisons = []
+    for name in names:
+        job = JOBS[name]
+        plan_and_preprocess(data, job)
+        comparisons.append(
+            compare(
+                f"plan and preprocess, {job.dataset}",
+                lambda job=job: total(plan_and_preprocess(data, job)),
+                lambda job=job: peers_plan_and_preprocess(peer, data, job),
+                pairs=pairs,
+                wanted_speed=job.wanted_speed,
+            )
+        )
+    return comparisons
+
+
+def show_ours(data: Path, names: Sequence[str], times: int) -> None:
+    """Print what each of our commands takes."""
+    for name in names:
+        for _ in range(times):
+            for command, cost in zip(("plan", "preprocess"), plan_and_preprocess(data, JOBS[name]), strict=True):
+                print(
+                    f"{name:12} {command:11} {cost.seconds:6.2f} s wall, {cost.cpu_seconds:6.2f} s CPU, "
+                    f"{(cost.process_peak_bytes or 0) / 1e6:5.0f} MB the largest process, "
+                    f"{(cost.together_peak_bytes or 0) / 1e6:5.0f} MB together",
+                    flush=True,
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--only", choices=["ours"])
+    parser.add_argument("--dataset", choices=list(JOBS), nargs="+", default=list(JOBS))
+    parser.add_argument("--pairs", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.only:
+        show_ours(arguments.data, arguments.dataset, arguments.pairs)
+    elif arguments.peer is None:
+        parser.error("--peer is needed unless --only ours")
+    else:
+        print(table_head())
+        compare_pipelines(arguments.peer, arguments.data, pairs=arguments.pairs, names=arguments.dataset)
+
+
+if __name__ == "__main__":
+    main()
