@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from segwright.cli.console import Terminal
 from segwright.cli.options import DatasetArgument, GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
 from segwright.errors import DatasetError
 
 if TYPE_CHECKING:
-    from segwright.dataset import CheckReport, DatasetLocation
+    from segwright.dataset import CheckReport, DatasetLocation, FixReport
 
 FOUND_ERRORS = 2
 
@@ -20,6 +23,10 @@ def check(
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
     group_by: GroupByOption = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="NEW_FOLDER", help="Write a corrected copy there, and check the copy instead."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Look for every problem of every case, at once.
@@ -27,18 +34,28 @@ def check(
     Reads every voxel, and compares the cases with each other: copies, patients on both sides of a fold, odd
     spacings, orientations and intensities. Exit code 2 if there are errors.
 
+    --fix mends what can be without guessing: label values that are not 0, 1, 2, ..., label maps whose grid or header
+    differs from the image's, NaN voxels, cases without a partner or there twice. The data set itself is never changed.
+
     \b
     Examples:
       segwright check Dataset004_Hippocampus
       segwright check 27 --group-by '(patient[0-9]+)'
+      segwright check 4 --fix Dataset004_Mended
       segwright check 4 --json
     """
     terminal = Terminal.open()
     location = locate(dataset, workspace)
+    fixed = None if fix is None else _fix(terminal, location, fix, workers)
+    if fix is not None:
+        location = locate(str(fix.absolute()), workspace)
     report = _check(terminal, location, workers, group_by)
     if as_json:
-        terminal.json(report.to_json())
+        answer = report.to_json()
+        terminal.json(answer if fixed is None else {"fix": fixed.to_json(), "check": answer})
         return 0 if report.ok else FOUND_ERRORS
+    if fixed is not None:
+        _show_fix(terminal, fixed)
     for problem in report.problems:
         terminal.answer(f"{problem.severity}: {problem.text}")
     verdict = "nothing to mend" if report.ok else "mend the errors before you plan"
@@ -65,6 +82,24 @@ def check_or_stop(
         more = f"{len(report.errors)} errors in {location.name}:\n" if len(report.errors) > 1 else ""
         raise DatasetError(more + errors)
     terminal.note(f"{report.num_cases} cases, no errors.")
+
+
+def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: int | None) -> FixReport:
+    from segwright.dataset import fix_dataset
+    from segwright.parallel import available_cores
+
+    with terminal.progress() as progress:
+        return fix_dataset(
+            location.raw, output, workers=workers or available_cores(), progress=progress, environ=os.environ
+        )
+
+
+def _show_fix(terminal: Terminal, fixed: FixReport) -> None:
+    for change in fixed.changes:
+        terminal.answer(f"mended: {change.text}")
+    for change in fixed.unmended:
+        terminal.answer(f"not mended: {change.text}")
+    terminal.answer(f"{fixed.copy}: a copy with {len(fixed.changes)} changes. What check says of it:")
 
 
 def _check(terminal: Terminal, location: DatasetLocation, workers: int | None, group_by: str | None) -> CheckReport:

@@ -3,6 +3,7 @@
 from segwright.dataset.cases import Case, find_cases, read_case_image
 from segwright.dataset.check import CheckReport, check
 from segwright.dataset.description import DatasetDescription, new_description
+from segwright.dataset.fix import FixReport, fix_dataset
 from segwright.dataset.groups import leaking_groups, read_groups, write_grouped_splits
 from segwright.dataset.problems import Problem
 from segwright.dataset.raw import RawDataset
@@ -14,6 +15,7 @@ __all__ = [
     "CheckReport",
     "DatasetDescription",
     "DatasetLocation",
+    "FixReport",
     "Problem",
     "RawDataset",
     "Split",
@@ -21,6 +23,7 @@ __all__ = [
     "check",
     "create_splits",
     "find_cases",
+    "fix_dataset",
     "leaking_groups",
     "new_description",
     "read_case_image",

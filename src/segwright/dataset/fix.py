@@ -1,0 +1,299 @@
+"""A corrected copy of a raw data set. The original is read and never written to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segwright.dataset.case_fix import Change, MendedCase, MendTask, ValuesTask, copy_case, label_values, mend_case
+from segwright.dataset.cases import Case, scan_dataset, scan_images
+from segwright.dataset.description import FILE_NAME, DatasetDescription
+from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
+from segwright.dataset.problems import some
+from segwright.dataset.raw import require_description
+from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
+from segwright.dataset.splits import Split, read_splits, write_splits
+from segwright.errors import DatasetError, SegwrightError, SettingsError, message
+from segwright.io import ImageReaderWriter, choose_reader
+from segwright.io.atomic import atomic_path, write_json_atomic
+from segwright.io.json_file import read_json
+from segwright.parallel import CaseFailure, Progress, run_cases
+
+TRAINING, TEST = ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")
+
+
+@dataclass(frozen=True)
+class FixReport:
+    """What differs between a data set and its corrected copy, and what could not be mended."""
+
+    folder: Path
+    copy: Path
+    num_cases: int
+    changes: tuple[Change, ...]
+    unmended: tuple[Change, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a program to read."""
+        return {
+            "folder": str(self.folder),
+            "copy": str(self.copy),
+            "num_cases": self.num_cases,
+            "changes": [asdict(change) for change in self.changes],
+            "unmended": [asdict(change) for change in self.unmended],
+        }
+
+
+@dataclass
+class _Record:
+    changes: list[Change] = field(default_factory=list)
+    unmended: list[Change] = field(default_factory=list)
+
+    def left_out(self, case_id: str | None, file: str | None, why: str) -> None:
+        self.changes.append(Change(case_id, file, f"left out: {why}"))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How the cases are read, and in how many processes."""
+
+    reader: ImageReaderWriter
+    num_channels: int
+    workers: int
+    progress: Progress | None
+
+
+def fix_dataset(
+    folder: Path,
+    output: Path,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> FixReport:
+    """Write a copy of a raw data set to `output` in which is mended what can be without guessing.
+
+    Mended are label values that are not 0, 1, 2, ..., label maps on another grid than their image's, voxels that are
+    no numbers, and numTraining; cases that lack a file or are there twice are left out. The copy appears whole or not
+    at all. `environ` has the values of the variables in an explicit file list, whose files are copied too.
+
+    Raises:
+        SettingsError: `output` is in use, or it and the data set lie in each other.
+        MissingFileError, DatasetError: there is no such data set, or what is wrong with it leaves nothing to copy.
+    """
+    folder, output = Path(folder), Path(output)
+    require_description(folder)
+    _refuse_output(folder, output)
+    raw = read_json(folder / FILE_NAME)
+    declared = declared_mapping(raw) if isinstance(raw, Mapping) else {}
+    mended = {**renumbered(raw, declared), "numTraining": 0} if isinstance(raw, Mapping) else raw
+    description = DatasetDescription.from_json(mended, where=str(folder / FILE_NAME))
+    record = _Record()
+    cases = _complete_cases(folder, description, environ or {}, record)
+    work = _Work(_reader(description, cases), len(description.channel_names), workers, progress)
+    mapping = label_mapping(_found_values(cases, work), declared)
+    if mapping is None:  # told of each label map; the numbering stays as it is
+        mapping = {value: value for value in declared}
+        mended = {**raw, "numTraining": 0}
+        description = DatasetDescription.from_json(mended, where=str(folder / FILE_NAME))
+    if raw["labels"] != mended["labels"]:
+        record.changes.append(Change(None, FILE_NAME, f"labels renumbered: {changed_values(declared)}"))
+    with atomic_path(output) as temporary:
+        tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
+        tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
+        _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
+        results = _mend([*tasks, *tests], work, record)
+        kept = _drop_copies(tasks, results, record)
+        _write_description(temporary / FILE_NAME, raw, mended, len(kept), record)
+        _mend_splits(temporary / SPLITS_NAME, kept, record)
+    return FixReport(folder, output, len(kept), *(_sorted(part) for part in (record.changes, record.unmended)))
+
+
+def _refuse_output(folder: Path, output: Path) -> None:
+    source, target = folder.resolve(), output.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        got = "the data set itself" if source == target else "one in the other"
+    elif target.is_dir() and any(target.iterdir()):
+        got = "a folder with something in it"
+    elif target.exists() and not target.is_dir():
+        got = "a file"
+    else:
+        return
+    raise SettingsError(
+        message(
+            f"--fix {output}",
+            expected="a folder for the copy that is new or empty and apart from the data set",
+            got=got,
+            remedy="Name another, such as a new folder beside the data set's.",
+        )
+    )
+
+
+def _complete_cases(
+    folder: Path, description: DatasetDescription, environ: Mapping[str, str], record: _Record
+) -> list[Case]:
+    """The training cases that have all their files; the others are told of."""
+    cases, problems = scan_dataset(folder, description, environ)
+    for problem in problems:
+        record.left_out(problem.case_id, problem.file, problem.what)
+    complete = []
+    for case in cases:
+        files = [path for path in (*case.image_paths, case.label_path) if path is not None]
+        odd = [path.name for path in files if not path.name.endswith(description.file_ending)]
+        if odd or Path(case.case_id).name != case.case_id:
+            expected = f"expected files like CASE_0000{description.file_ending}"
+            record.left_out(case.case_id, None, f"{expected}, got {some(odd) or case.case_id}")
+        else:
+            complete.append(case)
+    if not complete:
+        raise DatasetError(
+            message(
+                folder,
+                expected="at least one case with all its files",
+                got=f"none: {record.changes[0].text}" if record.changes else "none",
+                remedy="Mend that first.",
+            )
+        )
+    if description.explicit_cases is not None:
+        what = "the list of files, key 'dataset', gave way to copies with the usual names in imagesTr and labelsTr"
+        record.changes.append(Change(None, FILE_NAME, what))
+    return complete
+
+
+def _test_cases(folder: Path, description: DatasetDescription) -> list[Case]:
+    """Cases of imagesTs that have a label map in labelsTs: their labels must be numbered like the training cases'."""
+    try:
+        cases, _ = scan_images(folder / TEST[0], description.file_ending, len(description.channel_names))
+    except SegwrightError:  # no test images, which is all right
+        return []
+    labels = {case.case_id: folder / TEST[1] / f"{case.case_id}{description.file_ending}" for case in cases}
+    return [
+        Case(case.case_id, case.image_paths, labels[case.case_id]) for case in cases if labels[case.case_id].is_file()
+    ]
+
+
+def _reader(description: DatasetDescription, cases: Sequence[Case]) -> ImageReaderWriter:
+    """The reader for the first case that can be read at all."""
+    ending, wanted = description.file_ending, description.reader_name
+    for case in cases:
+        try:
+            return choose_reader(ending, wanted_name=wanted, example=case.image_paths[0])
+        except SegwrightError:  # told when this case is mended
+            continue
+    return choose_reader(ending, wanted_name=wanted)
+
+
+def _found_values(cases: Sequence[Case], work: _Work) -> frozenset[float]:
+    tasks = [ValuesTask(case, work.reader.name) for case in cases]
+    found: set[float] = set()
+    for _, result in run_cases(
+        label_values, tasks, workers=work.workers, case_id=_case_id, what="reading labels", progress=work.progress
+    ):
+        if not isinstance(result, CaseFailure):  # told when this case is mended
+            found.update(result)
+    return frozenset(found)
+
+
+def _tasks(
+    copy: Path,
+    folders: tuple[str, str],
+    cases: Sequence[Case],
+    description: DatasetDescription,
+    work: _Work,
+    mapping: Mapping[int, int],
+) -> list[MendTask]:
+    ending, (images, labels) = description.file_ending, folders
+    return [
+        MendTask(
+            case=case,
+            image_copies=tuple(
+                copy / images / f"{case.case_id}_{channel:04d}{ending}" for channel in range(len(case.image_paths))
+            ),
+            label_copy=copy / labels / f"{case.case_id}{ending}",
+            reader_name=work.reader.name,
+            num_channels=work.num_channels,
+            mapping=mapping,
+        )
+        for case in cases
+    ]
+
+
+def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequence[MendTask]) -> None:
+    """Copy what belongs to no case that is mended, but no training image or label map that was left out."""
+    in_tasks = {path for task in tasks for path in (*task.case.image_paths, task.case.label_path)}
+    training = [folder / name for name in TRAINING]
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        left_out = path.parent in training and path.name.endswith(file_ending)
+        if path.is_file() and not hidden and not left_out and path not in in_tasks:
+            target = copy / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _mend(tasks: Sequence[MendTask], work: _Work, record: _Record) -> dict[Path, MendedCase]:
+    """Mend every case; the results by the label map's path in the copy."""
+    results: dict[Path, MendedCase] = {}
+    for task, result in run_cases(
+        mend_case, tasks, workers=work.workers, case_id=_case_id, what="mending cases", progress=work.progress
+    ):
+        if isinstance(result, CaseFailure):
+            copy_case(task)
+            result = MendedCase((), (Change(task.case.case_id, None, result.message.rstrip(".")),), None)
+        record.changes += result.changes
+        record.unmended += result.unmended
+        results[task.label_copy] = result
+    return results
+
+
+def _drop_copies(tasks: Sequence[MendTask], results: Mapping[Path, MendedCase], record: _Record) -> list[str]:
+    """Remove the cases whose image and label map are those of an earlier one; returns the ids of the others."""
+    first: dict[bytes, str] = {}
+    kept = []
+    for task in tasks:
+        case_id, digest = task.case.case_id, results[task.label_copy].digest
+        if digest is not None and first.setdefault(digest, case_id) != case_id:
+            record.left_out(case_id, None, f"image and label map are those of case {first[digest]}")
+            for path in task.copies:
+                path.unlink()
+        else:
+            kept.append(case_id)
+    return kept
+
+
+def _write_description(
+    path: Path, raw: Mapping[str, Any], mended: Mapping[str, Any], num_cases: int, record: _Record
+) -> None:
+    if raw.get("numTraining") != num_cases:
+        record.changes.append(Change(None, FILE_NAME, f"numTraining: {raw.get('numTraining')} -> {num_cases}"))
+    content = {key: value for key, value in {**mended, "numTraining": num_cases}.items() if key != "dataset"}
+    if content != raw:
+        write_json_atomic(path, content)
+
+
+def _mend_splits(path: Path, case_ids: Sequence[str], record: _Record) -> None:
+    """Take the cases that are not in the copy out of its splits file."""
+    if not path.is_file():
+        return
+    try:
+        splits = read_splits(path)
+    except SegwrightError as error:
+        record.unmended.append(Change(None, SPLITS_NAME, str(error).removeprefix(f"{path}, ").rstrip(".")))
+        return
+    known = set(case_ids)
+    named = {case_id for split in splits for case_id in (*split.train, *split.val)}
+    if not named <= known:
+        parts = [[tuple(i for i in part if i in known) for part in (split.train, split.val)] for split in splits]
+        write_splits(path, [Split(train, val) for train, val in parts])
+        record.changes.append(Change(None, SPLITS_NAME, f"taken out: {some(sorted(named - known))}"))
+
+
+def _case_id(task: MendTask | ValuesTask) -> str:
+    return task.case.case_id
+
+
+def _sorted(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Those of the data set first, then case by case."""
+    return tuple(sorted(changes, key=lambda change: (change.case_id is not None, change.case_id or "")))
