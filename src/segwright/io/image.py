@@ -82,14 +82,20 @@ def combine_channels(files: Sequence[FileContent]) -> Image:
     for file in files[1:]:
         _check_same("shape", first, file, first.array.shape[1:] == file.array.shape[1:])
         _check_same("spacing_mm", first, file, first.geometry.same_spacing(file.geometry))
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told of every voxel
-        array = np.concatenate([file.array for file in files], dtype=np.float32, casting="unsafe")
     return Image(
-        array=array,
+        array=_stack([file.array for file in files]),
         geometry=first.geometry,
         properties=first.properties,
         warnings=tuple(text for file in files[1:] if (text := position_difference(first, file))),
     )
+
+
+def _stack(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    first = arrays[0]
+    if len(arrays) == 1 and first.dtype == np.float32 and first.flags.c_contiguous:
+        return first
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told of every voxel
+        return np.concatenate(arrays, dtype=np.float32, casting="unsafe")
 
 
 def position_difference(first: FileContent, second: FileContent) -> str | None:

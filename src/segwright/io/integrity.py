@@ -34,7 +34,8 @@ class VoxelLayout:
 
     The content is what follows byte `begin` of `file`, `length` bytes where that is known; if `packed`, a zlib stream
     or members of gzip. In it the voxels come after `skipped` bytes. Where only the format's own reader knows how they
-    are written, `is_plain` is False.
+    are written, `is_plain` is False. `number_type` is numpy's name of the voxels' type where the numbers mean what they
+    are, without a scale; `beginning` is the content's first bytes, unpacked, for a header that lies there.
     """
 
     file: Path
@@ -45,6 +46,8 @@ class VoxelLayout:
     packed: bool = False
     skipped: int = 0
     is_plain: bool = True
+    number_type: str | None = None
+    beginning: bytes = b""
 
     @property
     def num_voxels(self) -> int:

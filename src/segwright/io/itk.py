@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from segwright.io import nifti_header, text_header
 from segwright.io.image import FileContent
 from segwright.io.integrity import VoxelLayout, require_image_file, require_voxels
 from segwright.io.non_finite import FLOAT_TYPES, NonFiniteVoxels
+from segwright.io.plain_voxels import PlainVoxels
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -28,8 +31,19 @@ GIPL_HEADER_BYTES = 256
 
 
 def read_file(path: Path) -> FileContent:
-    """Read a 2D, 3D or 4D file; the fourth dimension is channels."""
-    return _content(path, _read(path))
+    """Read a 2D, 3D or 4D file; the fourth dimension is channels.
+
+    ITK tells where the image lies, and reads what only it can; plain numbers are taken from the file while it is looked
+    at whether it is whole, because ITK would unpack it once more.
+    """
+    with _silent_itk():
+        reader, layout = _read_header(path)
+        _require_image(reader, path)
+        if layout.number_type is None:
+            return _content(path, _execute(reader, layout))
+    voxels = PlainVoxels(number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
+    require_voxels(layout, look_at=voxels.take)
+    return _content_of(path, reader, voxels.array.reshape(reader.GetSize()[::-1]))
 
 
 def read_file_reoriented(path: Path) -> FileContent:
@@ -71,24 +85,32 @@ def num_channels_in_file(path: Path) -> int:
 
 
 def _read(path: Path) -> SimpleITK.Image:
-    import SimpleITK
-
     with _silent_itk():
         reader, layout = _read_header(path)
-        if reader.GetNumberOfComponents() != 1:
-            raise ImageError(
-                message(
-                    path,
-                    expected="one number per voxel",
-                    got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
-                    remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
-                )
+        _require_image(reader, path)
+        return _execute(reader, layout)
+
+
+def _require_image(reader: SimpleITK.ImageFileReader, path: Path) -> None:
+    import SimpleITK
+
+    if reader.GetNumberOfComponents() != 1:
+        raise ImageError(
+            message(
+                path,
+                expected="one number per voxel",
+                got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
+                remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
             )
-        if not 2 <= reader.GetDimension() <= 4:
-            raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
-        found = _non_finite_voxels(reader, layout)
-        require_voxels(layout, look_at=None if found is None else found.take)
-        image = reader.Execute()
+        )
+    if not 2 <= reader.GetDimension() <= 4:
+        raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
+
+
+def _execute(reader: SimpleITK.ImageFileReader, layout: VoxelLayout) -> SimpleITK.Image:
+    found = _non_finite_voxels(reader, layout)
+    require_voxels(layout, look_at=None if found is None else found.take)
+    image = reader.Execute()
     return image if found is None or not found.places.size else _with_nan(image, found.places)
 
 
@@ -101,9 +123,25 @@ def _read_header(path: Path) -> tuple[SimpleITK.ImageFileReader, VoxelLayout]:
     layout = None if read_header is None else read_header(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(image_io)
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    if layout is not None and layout.packed and 0 < layout.skipped <= len(layout.beginning):
+        _read_information_from(layout.beginning[: layout.skipped], reader)
+        reader.SetFileName(str(path))
+    else:
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
     return reader, layout or _layout_by_itk(reader, path)
+
+
+def _read_information_from(header: bytes, reader: SimpleITK.ImageFileReader) -> None:
+    """Give ITK an unpacked NIfTI header in a file of its own: of a packed file it unpacks much, three times over."""
+    descriptor, copy = tempfile.mkstemp(prefix="segwright-", suffix=".nii")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(header)
+        reader.SetFileName(copy)
+        reader.ReadImageInformation()
+    finally:
+        os.unlink(copy)
 
 
 # By ending: ITK's name of the format, and what looks at the header before. Other files are what ITK sees in them.
@@ -149,9 +187,15 @@ def _with_nan(image: SimpleITK.Image, places: NDArray[np.int64]) -> SimpleITK.Im
 def _content(path: Path, image: SimpleITK.Image) -> FileContent:
     import SimpleITK
 
-    dimension = image.GetDimension()
     # The view is copied while the image lives; its memory goes with it.
-    array = np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32)
+    return _content_of(path, image, np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32))
+
+
+def _content_of(
+    path: Path, image: SimpleITK.Image | SimpleITK.ImageFileReader, array: NDArray[np.float32]
+) -> FileContent:
+    """Content of a file with the voxels `array`, whose axes are those of `image` in reverse order."""
+    dimension = image.GetDimension()
     array = array.reshape((1,) * (4 - dimension) + array.shape)
     spacing = [abs(float(value)) for value in image.GetSpacing()[::-1]]
     if dimension == 2:

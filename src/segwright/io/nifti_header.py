@@ -25,6 +25,7 @@ from segwright.io.signature import describe_content
 FILE_ENDINGS = (".nii", ".nii.gz")
 # Codes of real numbers, one a voxel, and the bytes of each.
 _NUMBER_TYPES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 1536: 16}
+_NUMPY_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 _OTHER_TYPES = {
     1: "single bits",
     32: "complex numbers",
@@ -54,6 +55,7 @@ _NIFTI_1 = _Layout(
         "datatype": (70, "h"),
         "pixdim": (76, "8f"),
         "vox_offset": (108, "f"),
+        "scale": (112, "2f"),
         "form_codes": (252, "2h"),
         "qform": (256, "6f"),
         "sform": (280, "12f"),
@@ -68,6 +70,7 @@ _NIFTI_2 = _Layout(
         "datatype": (12, "h"),
         "pixdim": (104, "8d"),
         "vox_offset": (168, "q"),
+        "scale": (176, "2d"),
         "form_codes": (344, "2i"),
         "qform": (352, "6d"),
         "sform": (400, "12d"),
@@ -84,8 +87,7 @@ def read_nifti1_header(path: Path) -> VoxelLayout:
         ImageError: naming the field that is wrong.
     """
     voxels = read_nifti_header(path)
-    content = _beginning(path, voxels.packed)
-    if _find_layout(path, content)[0] is _NIFTI_2:
+    if _find_layout(path, voxels.beginning)[0] is _NIFTI_2:
         raise ImageError(
             message(
                 path,
@@ -120,6 +122,8 @@ def read_nifti_header(path: Path) -> VoxelLayout:
         voxel_bytes=_voxel_bytes(path, values["datatype"][0]),
         packed=packed,
         skipped=_voxels_begin(path, values["vox_offset"][0], layout.size + _MAGIC_BYTES),
+        number_type=_number_type(order, values["datatype"][0], values["scale"]),
+        beginning=content,
     )
 
 
@@ -179,6 +183,11 @@ def _voxel_bytes(path: Path, datatype: int) -> int:
     if got is None:
         raise _wrong(path, "datatype", "the code of a type of numbers, such as 4 or 16", datatype)
     raise _wrong(path, "datatype", "one number per voxel", f"{datatype}, {got}", remedy)
+
+
+def _number_type(order: str, datatype: int, scale: tuple[float, ...]) -> str | None:
+    is_scaled = scale not in ((0, 0), (1, 0))  # a slope of 0 means that there is none
+    return None if is_scaled or datatype not in _NUMPY_TYPES else order + _NUMPY_TYPES[datatype]
 
 
 def _voxels_begin(path: Path, offset: float, least: int) -> int:

@@ -1,0 +1,122 @@
+"""Voxels that are taken from the file without ITK are what ITK reads, and lie where it says."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from segwright.errors import ImageError
+from segwright.io import itk
+from segwright.io.plain_voxels import PlainVoxels
+
+NUMBERS = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
+
+
+def as_itk_reads(path: Path) -> tuple[NDArray[np.float32], list[tuple[float, ...]]]:
+    image = SimpleITK.ReadImage(str(path), imageIO="NiftiImageIO")
+    array = SimpleITK.GetArrayFromImage(image).astype(np.float32)
+    return array, [image.GetSpacing(), image.GetOrigin(), image.GetDirection()]
+
+
+def rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.qr(rng.normal(size=(3, 3)))[0])
+
+
+def write(path: Path, rng: np.random.Generator, shape: tuple[int, ...], number_type: str, order: str) -> None:
+    info = np.iinfo(number_type) if number_type[0] != "f" else None
+    array: NDArray[Any] = (
+        rng.normal(0, 1e3, shape).astype(number_type)
+        if info is None
+        else rng.integers(info.min, info.max, shape, dtype=number_type, endpoint=True)
+    )
+    header = nibabel.Nifti1Header(endianness=order)
+    header.set_data_dtype(np.dtype(number_type))
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(rng) * rng.uniform(0.3, 5, 3)
+    affine[:3, 3] = rng.uniform(-200, 200, 3)
+    image = nibabel.Nifti1Image(array, affine, header=header)
+    image.set_qform(affine, int(rng.integers(0, 5)))
+    image.set_sform(affine, int(rng.integers(0, 5)))
+    nibabel.save(image, path)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple),
+    number_type=st.sampled_from(NUMBERS),
+    order=st.sampled_from("<>"),
+    ending=st.sampled_from([".nii", ".nii.gz"]),
+)
+def test_files_are_read_as_itk_reads_them(
+    tmp_path: Path, seed: int, shape: tuple[int, ...], number_type: str, order: str, ending: str
+) -> None:
+    path = tmp_path / ("packed.nii.gz" if ending == ".nii.gz" else "plain.nii")
+    write(path, np.random.default_rng(seed), shape, number_type, order)
+    voxels, places = as_itk_reads(path)
+    read = itk.read_file(path)
+    assert np.array_equal(read.array, voxels.reshape((1,) * (4 - voxels.ndim) + voxels.shape))
+    assert read.array.dtype == np.float32
+    assert list(read.properties["sitk_stuff"].values()) == places
+
+
+@pytest.mark.parametrize("scale", [(2.0, 0.0), (1.0, 5.0), (0.0, 5.0), (0.5, -3.0)])
+def test_numbers_with_a_scale_are_left_to_itk(tmp_path: Path, scale: tuple[float, float]) -> None:
+    image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    path = tmp_path / "image.nii"
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array(scale, "<f4").tobytes()
+    path.write_bytes(content)
+    assert np.array_equal(itk.read_file(path).array[0], as_itk_reads(path)[0])
+    assert itk.read_file(path).array.max() == 23 * (scale[0] or 1) + scale[1]
+
+
+def test_a_header_with_more_in_it_is_read_from_the_file_itself(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([1.5, 2, 3, 1]))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
+    path = tmp_path / "image.nii.gz"
+    nibabel.save(image, path)
+    assert itk.read_file(path).properties["sitk_stuff"]["spacing"] == (1.5, 2.0, 3.0)
+    assert np.array_equal(itk.read_file(path).array[0], as_itk_reads(path)[0])
+
+
+def test_voxels_are_not_those_of_an_unpacked_file_beside_it(tmp_path: Path) -> None:
+    """ITK takes the header of one and the voxels of the other."""
+    for ending, value in ((".nii", 1), (".nii.gz", 2)):
+        nibabel.save(nibabel.Nifti1Image(np.full((2, 3, 4), value, np.int16), np.eye(4)), tmp_path / f"image{ending}")
+    assert (as_itk_reads(tmp_path / "image.nii.gz")[0] == 1).all()
+    assert (itk.read_file(tmp_path / "image.nii.gz").array == 2).all()
+
+
+def test_no_copy_of_a_header_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    path = tmp_path / "image.nii.gz"
+    write(path, np.random.default_rng(0), (3, 4, 5), "i2", "<")
+    itk.read_file(path)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1]))
+    with pytest.raises(ImageError, match=r"expected 472 bytes of content, got 471"):
+        itk.read_file(path)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(cuts=st.lists(st.integers(0, 240), max_size=8), number_type=st.sampled_from([">i2", "<i2", "<f4", ">f8"]))
+def test_numbers_cut_by_the_pieces_are_put_together(cuts: list[int], number_type: str) -> None:
+    voxels = np.random.default_rng(0).integers(-99, 99, 25).astype(number_type)
+    content = b"h" * 17 + voxels.tobytes() + b"surplus"
+    taken = PlainVoxels(number_type=number_type, header_bytes=17, num_voxels=25)
+    for first, end in pairwise([0, *sorted(cuts), len(content)]):
+        taken.take(content[first:end])
+    assert np.array_equal(taken.array, voxels)
