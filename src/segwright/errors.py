@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_LONGEST_GOT = 1000
+
 
 class SegwrightError(Exception):
     """Base of all errors that the user can mend. `str()` is one message: what, where, expected, got, remedy."""
@@ -83,4 +85,7 @@ def message(where: object, *, expected: str, got: object, remedy: str) -> str:
         >>> message("dataset.json, key 'numTraining'", expected="a whole number", got="'ten'", remedy="Write 10.")
         "dataset.json, key 'numTraining': expected a whole number, got 'ten'. Write 10."
     """
-    return f"{where}: expected {expected}, got {got}. {remedy}".rstrip()
+    told = str(got)
+    if len(told) > _LONGEST_GOT:
+        told = told[:_LONGEST_GOT] + " ..."
+    return f"{where}: expected {expected}, got {told}. {remedy}".rstrip()

@@ -84,7 +84,7 @@ def stray_label(raw: RawFolder) -> None:
         ),
         (
             lambda raw: raw.labels("b").write_bytes(b"x" * 999),
-            "case b, labelsTr/b.mha: expected an image that SimpleITKIO",
+            "case b, labelsTr/b.mha: expected a MetaImage file",
         ),
         (
             lambda raw: raw.describe(numTraining=7),

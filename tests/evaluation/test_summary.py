@@ -84,7 +84,7 @@ def test_key_of_a_region_is_nnunet_s():
 def test_a_damaged_summary_is_named(tmp_path, text):
     path = tmp_path / "summary.json"
     path.write_text(text)
-    with pytest.raises(DatasetError, match=r"summary\.json: expected"):
+    with pytest.raises(DatasetError, match=r"summary\.json(, line 1, column 2)?: expected"):
         Summary.read(path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segwright.dataset.description import DatasetDescription
 from segwright.dataset.problems import Problem
-from segwright.errors import GeometryError, MissingFileError, message
+from segwright.errors import GeometryError, MissingFileError, SegwrightError, message
 from segwright.io import Image, ImageReaderWriter
 
 MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
@@ -182,7 +182,7 @@ def _holds_all_channels(path: Path, file_ending: str) -> bool:
 
     try:
         return num_channels_in_file(path) > 1
-    except RuntimeError:  # unreadable as such, which is the readers' to tell
+    except (RuntimeError, SegwrightError):  # unreadable as such, which is the readers' to tell
         return False
 
 

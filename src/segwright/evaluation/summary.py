@@ -14,6 +14,7 @@ import numpy as np
 from segwright.errors import DatasetError, MissingFileError, message
 from segwright.evaluation.metrics import METRIC_NAMES
 from segwright.io.atomic import write_text_atomic
+from segwright.io.json_file import read_json
 from segwright.labels import LabelOrRegion
 
 
@@ -125,13 +126,7 @@ class Summary:
                     path, expected="a summary.json", got="no such file", remedy="Write it with `segwright evaluate`."
                 )
             )
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DatasetError(
-                message(path, expected="JSON", got=str(error), remedy="Write it anew with `segwright evaluate`.")
-            ) from error
-        return cls.from_json(value, where=str(path))
+        return cls.from_json(read_json(path), where=str(path))
 
     def write(self, path: Path) -> None:
         """Write summary.json as nnU-Net does: keys sorted, NaN as `NaN`. All or nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segwright.errors import MissingFileError, PlanError, message
+from segwright.io.json_file import read_json
 
 
 @dataclass(frozen=True)
@@ -159,19 +159,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
         MissingFileError: where there is no such file.
         PlanError: where the file is not JSON, or not an object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    if not path.is_file():
         raise MissingFileError(
             message(path, expected="a JSON file", got="no such file", remedy="Correct the path, or make a plan first.")
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(
-            message(
-                path, expected="JSON", got=str(error), remedy="Correct the file, or let the planner write it again."
-            )
-        ) from error
-    return as_object(value, str(path))
+        )
+    return as_object(read_json(path, error=PlanError), str(path))
 
 
 def as_object(value: object, where: str) -> dict[str, Any]:
