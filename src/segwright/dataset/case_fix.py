@@ -85,7 +85,7 @@ class _Record:
         self.changes.append(Change(self.case_id, _name(path), what))
 
     def failed(self, path: Path, error: Exception) -> None:
-        text = str(error).removeprefix(f"{path}: ").rstrip(".")
+        text = str(error).removeprefix(f"{path}: ").replace(f"{path.parent.parent}/", "").rstrip(".")
         self.unmended.append(Change(self.case_id, _name(path), text))
 
 

@@ -107,7 +107,8 @@ def _rewrite_itk(path: Path, change: Change) -> None:
     changed = SimpleITK.GetImageFromArray(change(SimpleITK.GetArrayFromImage(image)), isVector=False)
     changed.CopyInformation(image)
     for key in image.GetMetaDataKeys():
-        changed.SetMetaData(key, image.GetMetaData(key))
+        if not key.startswith("ITK_"):  # ITK's own notes, which it writes anew
+            changed.SetMetaData(key, image.GetMetaData(key))
     _write_itk(changed, path)
 
 
@@ -118,6 +119,10 @@ def _write_itk(image: SimpleITK.Image, path: Path) -> None:
 
 
 def _num_dimensions(path: Path) -> int:
+    if path.name.lower().endswith(_NIFTI):  # ITK does not count a last dimension of size 1
+        import nibabel
+
+        return len(nibabel.load(path).shape)
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()

@@ -68,7 +68,8 @@ def _sample(
             f"by the headers {share:.0%} of what is labelled lies in the image: the header of one of them is wrong"
         )
     matrix, offset = _index_transform(own, wanted)
-    placed = np.asarray(affine_transform(label_map, matrix, offset, output_shape=shape, order=0, mode="constant"))
+    # Of SciPy's modes only this one has the outer half of the voxels at the edge.
+    placed = np.asarray(affine_transform(label_map, matrix, offset, output_shape=shape, order=0, mode="grid-constant"))
     text = f"voxels: sampled anew where the header puts them, from shape {label_map.shape} (z, y, x) to {shape}"
     if share < 1:
         text += f"; {1 - share:.2%} of what was labelled lies outside the image"
