@@ -10,7 +10,7 @@ from segwright.planning.configuration import Configuration
 from segwright.planning.explanation_words import Subject, paragraphs_for
 from segwright.planning.memory import feature_maps, parameter_count
 from segwright.planning.plan import Plan
-from segwright.planning.step_memory import StepMemory, estimate_step_memory
+from segwright.planning.step_memory import CPU, CUDA, StepMemory, estimate_step_memory
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -30,19 +30,20 @@ class NetworkSize:
     """The size of a network, and the two accounts of its memory.
 
     `planned_elements` is what nnU-Net's planner counts for one sample, to be compared with `reference_elements`, which
-    stands for a batch of `reference_batch_size`; `step` is the estimate in bytes of a training step in mixed precision
-    with SGD.
+    stands for a batch of `reference_batch_size`. `step_cuda` and `step_cpu` model the bytes of a training step with
+    SGD, on a GPU in mixed precision and on a CPU.
     """
 
     num_parameters: int
     planned_elements: int
     reference_elements: float
     reference_batch_size: int
-    step: StepMemory
+    step_cuda: StepMemory
+    step_cpu: StepMemory
 
     def to_json(self) -> dict[str, Any]:
-        """Every field; bytes under `step`."""
-        return {**asdict(self), "step": self.step.to_json()}
+        """Every field; bytes under `step_cuda` and `step_cpu`."""
+        return {**asdict(self), "step_cuda": self.step_cuda.to_json(), "step_cpu": self.step_cpu.to_json()}
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def explain_plan(
         replanned=replanned,
         num_parameters=None if size is None else size.num_parameters,
         planned_elements=None if size is None else size.planned_elements,
-        step=None if size is None else size.step,
+        step_cuda=None if size is None else size.step_cuda,
+        step_cpu=None if size is None else size.step_cpu,
     )
     return Explanation(
         dataset_name=plan.dataset_name,
@@ -134,18 +136,24 @@ def _network_size(
         convs_per_decoder_stage=architecture.convs_per_decoder_stage,
         num_outputs=replanned.decisions.num_label_entries,
     )
-    return NetworkSize(
-        num_parameters=parameter_count(architecture, num_input_channels=inputs, num_outputs=outputs),
-        planned_elements=maps.planned_elements,
-        reference_elements=replanned.network.reference_elements,
-        reference_batch_size=replanned.network.reference_batch_size,
-        step=estimate_step_memory(
+    steps = [
+        estimate_step_memory(
             architecture,
             patch_size=configuration.patch_size,
             batch_size=configuration.batch_size,
             num_input_channels=inputs,
             num_outputs=outputs,
-        ),
+            device=device,
+        )
+        for device in (CUDA, CPU)
+    ]
+    return NetworkSize(
+        num_parameters=parameter_count(architecture, num_input_channels=inputs, num_outputs=outputs),
+        planned_elements=maps.planned_elements,
+        reference_elements=replanned.network.reference_elements,
+        reference_batch_size=replanned.network.reference_batch_size,
+        step_cuda=steps[0],
+        step_cpu=steps[1],
     )
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segwright.planning.comparison import Difference, Replanned
 from segwright.planning.configuration import Configuration
-from segwright.planning.decisions import LOWRES_BELOW_PATCH_FRACTION, MIN_BATCH_SIZE
+from segwright.planning.decisions import BASE_FEATURES, LOWRES_BELOW_PATCH_FRACTION, MAX_FEATURES, MIN_BATCH_SIZE
 from segwright.planning.plan import Plan
 from segwright.planning.planner import MASK_BELOW_RELATIVE_SIZE
 from segwright.planning.spacing import ANISOTROPY_THRESHOLD
 from segwright.planning.step_memory import StepMemory
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, SIMILAR_SPACING, AxisStop
+from segwright.planning.wording import gigabytes, sizes
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -30,6 +31,8 @@ _NORMALIZATION_WORDS = {
     "RGBTo01Normalization": "colours from 0 to 255 are divided by 255",
 }
 _MAX_LISTED_DIFFERENCES = 12
+# what the reader of photographs writes for the distance between slices that there are not (nnU-Net v2)
+NO_SPACING_MM = 999
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,14 @@ class Subject:
     replanned: Replanned
     num_parameters: int | None
     planned_elements: int | None
-    step: StepMemory | None
+    step_cuda: StepMemory | None
+    step_cpu: StepMemory | None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the images are single slices, such as photographs."""
+        target = self.replanned.decisions.target
+        return target.median_shape[target.coarsest_axis] == 1
 
     def changed(self, *keys: str) -> bool:
         """Whether one of these keys differs from what the planner would write."""
@@ -78,16 +88,23 @@ def _data(subject: Subject) -> Iterator[str]:
         f"{subject.description.num_training} training images with {_count(len(channels), 'channel')} "
         f"({', '.join(channels)}) and {classes} to find."
     )
-    yield (
-        f"Their median size is {_sizes(target.median_shape)} voxels of {_mm(target.median_spacing_mm)}, "
-        "after a border of zeros is cut off."
-    )
+    shape, spacing = target.median_shape, target.median_spacing_mm
+    if subject.is_flat:
+        flat = [axis for axis in range(3) if axis != target.coarsest_axis]
+        size, pixel = [shape[axis] for axis in flat], [spacing[axis] for axis in flat]
+        yield f"They are single slices; their median size is {sizes(size)} pixels of {_mm(pixel)}."
+        if spacing[target.coarsest_axis] == NO_SPACING_MM:
+            yield "Such files carry no spacing, so a pixel counts as 1 mm."
+    else:
+        yield f"Their median size is {sizes(shape)} voxels of {_mm(spacing)}."
+    yield "Borders that hold nothing but zeros are cut off first."
 
 
 def _spacing(subject: Subject) -> Iterator[str]:
     configuration = subject.configuration
     ancestor = subject.replanned.ancestor
-    yield f"Images are resampled to voxels of {_mm(configuration.spacing_mm)}."
+    voxels = "pixels" if configuration.is_2d else "voxels"
+    yield f"Images are resampled to {voxels} of {_mm(configuration.spacing_mm)}, so that all have the same scale."
     if ancestor is None or subject.changed("spacing"):
         yield "This spacing was written into the plan by hand."
     elif ancestor == "3d_lowres":
@@ -97,11 +114,28 @@ def _spacing(subject: Subject) -> Iterator[str]:
             f"It is the full-resolution spacing, made coarser in {lowres.num_steps} steps of 3 %, the finer axes first "
             "where they were more than twice as fine, until a patch covered a quarter of the image."
         )
+    elif configuration.is_2d:
+        yield from _spacing_rule_2d(subject)
     else:
         yield from _spacing_rule(subject)
     if configuration.resampling_data.function == "no_resampling_hack":
         yield "But this plan turns resampling off: every image keeps its own spacing."
-    yield f"The median image then has {_sizes(configuration.median_image_size_in_voxels)} voxels."
+    yield f"The median image then has {sizes(configuration.median_image_size_in_voxels)} {voxels}."
+
+
+def _spacing_rule_2d(subject: Subject) -> Iterator[str]:
+    target = subject.replanned.decisions.target
+    if subject.is_flat:
+        yield "It is the median of the training images."
+    elif target.rule == "override":
+        yield (
+            "It was chosen by hand. Slices are cut across the axis of the coarsest spacing, which plays no part in 2D."
+        )
+    else:
+        yield (
+            "It is the median of the training images along the two finer axes. Slices are cut across the third, whose "
+            "spacing plays no part in 2D."
+        )
 
 
 def _spacing_rule(subject: Subject) -> Iterator[str]:
@@ -109,11 +143,6 @@ def _spacing_rule(subject: Subject) -> Iterator[str]:
     worst = target.median_spacing_mm[target.coarsest_axis]
     next_coarsest = max(v for axis, v in enumerate(target.median_spacing_mm) if axis != target.coarsest_axis)
     slices = target.median_shape[target.coarsest_axis]
-    if target.median_shape[target.coarsest_axis] == 1:
-        yield "It is the median of the training images; each is a single slice."
-        return
-    if subject.configuration.is_2d:
-        yield "These are the two finer axes; slices are cut across the third."
     if target.rule == "override":
         yield f"It was chosen by hand; the median of the training images is {_mm(target.median_spacing_mm)}."
     elif target.rule == "10th percentile":
@@ -136,6 +165,8 @@ def _spacing_rule(subject: Subject) -> Iterator[str]:
 
 def _transpose(subject: Subject) -> Iterator[str]:
     plan, target = subject.plan, subject.replanned.decisions.target
+    if subject.is_flat and plan.transpose_forward == (0, 1, 2):
+        return
     if subject.replanned.transpose_is_own_choice:
         yield f"The axes are taken in the order {list(plan.transpose_forward)}, which was chosen by hand."
     elif plan.transpose_forward == (0, 1, 2):
@@ -153,23 +184,29 @@ def _patch(subject: Subject) -> Iterator[str]:
     patch, median = configuration.patch_size, configuration.median_image_size_in_voxels
     covers = [min(edge / whole, 1) for edge, whole in zip(patch, median, strict=True)]
     physical = [edge * mm for edge, mm in zip(patch, configuration.spacing_mm, strict=True)]
-    yield (
-        f"The network sees {_sizes(patch)} voxels at a time, {' × '.join(f'{mm:.4g}' for mm in physical)} mm: "
-        f"{_percents(covers)} of the median image along its axes, {_percent(math.prod(covers))} of it in all."
-    )
+    seen = f"{sizes(patch)} {'pixels' if configuration.is_2d else 'voxels'} ({_mm(physical)})"
+    if min(covers) == 1:
+        yield f"The network sees {seen} at a time: the whole of the median image."
+    else:
+        yield (
+            f"The network sees {seen} at a time. Along its axes that is {_list(map(_percent, covers))} of the median "
+            f"image, and {_percent(math.prod(covers))} of it in all."
+        )
     planned = network.topology.patch_size
     if patch != planned:
-        yield f"The planner would take {_sizes(planned)}."
+        yield f"The planner would take {sizes(planned)}."
         return
     if network.num_shrinks:
         yield (
-            f"The planner began with {_sizes(network.first_patch_size)}, the median image or a patch of about the same "
-            f"length in mm on every side, and took {_count(network.num_shrinks, 'step')} off the side that covered "
-            "most of the image, until the network fitted the memory."
+            f"The planner began with {sizes(network.first_patch_size)}: the median image or, where that is larger, a "
+            f"block about as long in mm on every side. {_count(network.num_shrinks, 'time').capitalize()} it shortened "
+            "the side that covered most of the image, until the network fitted the memory."
         )
     else:
         yield "The planner's first choice fitted the memory, so nothing was cut off."
-    yield f"Each side is a multiple of {_sizes(network.topology.divisor)}, which the halvings of the network ask for."
+    yield (
+        f"Each side is a multiple of {sizes(network.topology.divisor)}, because the network halves it again and again."
+    )
 
 
 def _depth(subject: Subject) -> Iterator[str]:
@@ -178,16 +215,20 @@ def _depth(subject: Subject) -> Iterator[str]:
         yield f"The network {architecture.network_class_name} was set by hand; its depth is its own matter."
         return
     yield (
-        f"The network has {_count(architecture.num_stages, 'resolution')}; from the first to the last the axes shrink "
-        f"by {_sizes(architecture.total_stride)}."
+        f"The network works on the patch at {_count(architecture.num_stages, 'resolution')}; from the first to the "
+        f"last the axes shrink by {sizes(architecture.total_stride)}."
     )
-    topology = network.topology
-    if architecture.strides != topology.strides or subject.configuration.patch_size != topology.patch_size:
+    topology, patch = network.topology, subject.configuration.patch_size
+    if architecture.strides != topology.strides or patch != topology.patch_size:
         yield "This is not the depth that the planner would choose for its own patch, so its reasons do not apply."
         return
+    unit = "pixel" if subject.configuration.is_2d else "voxel"
+    axes_told: dict[str, list[str]] = {}
     for axis, (pools, stop) in enumerate(zip(topology.num_pool_per_axis, topology.stops, strict=True)):
-        voxels = _count(stop.edge, "voxel")
-        yield f"Axis {axis + 1} is halved {_times(pools)} and stops at {voxels}, {_stop_reason(stop)}."
+        halved = f"halved {_times(pools)}, from {patch[axis]} to {_count(stop.edge, unit)}" if pools else "not halved"
+        axes_told.setdefault(f"{halved}: {_stop_reason(stop)}.", []).append(str(axis + 1))
+    for told, axes in axes_told.items():
+        yield f"Axis {axes[0]} is {told}" if len(axes) == 1 else f"Axes {_list(axes)} are each {told}"
     if any(1 in kernel for kernel in architecture.kernel_sizes):
         yield (
             "Kernels are flat (1 voxel) along an axis while it is at least "
@@ -197,24 +238,32 @@ def _depth(subject: Subject) -> Iterator[str]:
 
 def _stop_reason(stop: AxisStop) -> str:
     if stop.reason == "too short":
-        return f"as another halving takes at least {2 * MIN_FEATURE_MAP_EDGE}"
+        return f"another halving would need at least {2 * MIN_FEATURE_MAP_EDGE}"
     if stop.reason == "too coarse":
         return (
-            f"as its spacing is by then {stop.spacing_mm:.4g} mm, at least {SIMILAR_SPACING} times that of the axes "
-            "that could go on"
+            f"its spacing is by then {stop.spacing_mm:.4g} mm, at least {SIMILAR_SPACING} times that of the axes that "
+            "could go on"
         )
-    return f"as no other axis can go on with it, which takes {3 * MIN_FEATURE_MAP_EDGE} voxels"
+    return f"no other axis can go on with it, and alone it would need {3 * MIN_FEATURE_MAP_EDGE}"
 
 
 def _network(subject: Subject) -> Iterator[str]:
-    architecture = subject.configuration.architecture
+    configuration, architecture = subject.configuration, subject.configuration.architecture
     if subject.num_parameters is None:
         return
     kind = "residual encoder U-Net" if architecture.kind == "residual" else "plain U-Net"
+    features = architecture.features_per_stage
     yield (
-        f"A {kind} with {', '.join(map(str, architecture.features_per_stage))} features from the finest to the "
-        f"coarsest resolution. {subject.num_parameters / 1e6:.1f} million parameters."
+        f"A {kind} with {_list(map(str, features))} features (patterns that it looks for) from the finest to the "
+        "coarsest resolution."
     )
+    limit = MAX_FEATURES[len(configuration.patch_size)]
+    if features == tuple(min(limit, BASE_FEATURES * 2**stage) for stage in range(len(features))):
+        yield f"They begin with {BASE_FEATURES} and double at each halving, up to {limit}."
+    if configuration.previous_stage is not None:
+        found = _count(len(subject.description.labels.foreground_labels), "label")
+        yield f"Beside the image it sees what {configuration.previous_stage} found: {found}, a channel each."
+    yield f"{subject.num_parameters / 1e6:.1f} million parameters."
 
 
 def _batch(subject: Subject) -> Iterator[str]:
@@ -222,14 +271,18 @@ def _batch(subject: Subject) -> Iterator[str]:
     unit = "slices" if configuration.is_2d else "patches"
     yield f"{configuration.batch_size} {unit} a batch."
     if configuration.batch_size != network.batch_size:
-        own = _sizes(network.topology.patch_size)
+        own = sizes(network.topology.patch_size)
         yield f"The planner would take {network.batch_size}, with its own patch of {own}."
-    part = _percent(network.max_dataset_covered)
     memory, cap = network.batch_size_by_memory, network.batch_size_by_dataset
-    yield (
-        f"The memory target of {subject.replanned.decisions.gpu_memory_gb:g} GB allows {memory}; the rule that a batch "
-        f"holds at most {part} of the data set's voxels, lest it be learnt by heart, allows {cap}."
-    )
+    yield f"The memory target of {subject.replanned.decisions.gpu_memory_gb:g} GB allows {memory};"
+    if network.max_dataset_covered < 1:
+        part = _percent(network.max_dataset_covered)
+        yield (
+            f"the rule that a batch holds at most {part} of the data set's voxels, lest it be learnt by heart, "
+            f"allows {cap}."
+        )
+    else:
+        yield f"a batch may hold as many voxels as the whole data set, which allows {cap}."
     if min(memory, cap) < MIN_BATCH_SIZE:
         yield f"Fewer than {MIN_BATCH_SIZE} are never planned, so that decides."
     elif memory == cap:
@@ -281,20 +334,27 @@ def _normalization(subject: Subject) -> Iterator[str]:
 
 
 def _memory(subject: Subject) -> Iterator[str]:
-    network, step = subject.replanned.network, subject.step
-    if step is None or subject.planned_elements is None:
-        yield "It cannot be estimated for a network that is not one of nnU-Net's own; measure it on the device."
+    network, cuda, cpu = subject.replanned.network, subject.step_cuda, subject.step_cpu
+    if cuda is None or cpu is None or subject.planned_elements is None:
+        yield (
+            "It cannot be modelled for a network that is not one of nnU-Net's own; --measure measures it on the device."
+        )
         return
     yield (
-        f"The planner counts {subject.planned_elements / 1e6:.1f} million elements in the feature maps of one sample, "
-        f"where {network.reference_elements / 1e6:.1f} million stand for {subject.replanned.decisions.gpu_memory_gb:g} "
-        f"GB with a batch of {network.reference_batch_size}."
+        f"In the planner's own unit, the feature maps of one sample hold {subject.planned_elements / 1e6:.1f} million "
+        f"elements, where {network.reference_elements / 1e6:.1f} million stand for "
+        f"{subject.replanned.decisions.gpu_memory_gb:g} GB with a batch of {network.reference_batch_size}."
     )
     yield (
-        f"Estimate in bytes for a training step with SGD in mixed precision: {_gb(step.total)} "
-        f"({_gb(step.activations)} for the activations of the batch, {_gb(step.temporary)} for gradients of maps, "
-        f"{_gb(step.parameters + step.gradients + step.optimizer)} for parameters, their gradients and the optimizer). "
-        "It is an estimate, not a measurement: the libraries' working space, often 0.5 to 1 GB on a GPU, comes on top."
+        f"By our model in bytes, a training step with SGD takes {gigabytes(cuda.total)} on a GPU in mixed precision: "
+        f"{gigabytes(cuda.activations)} wait for the backward pass, {gigabytes(cuda.temporary)} are gradients and "
+        f"copies of feature maps, {gigabytes(cuda.parameters + cuda.gradients + cuda.optimizer)} parameters with their "
+        "gradients and the optimizer's. On a GPU the model is not yet measured; the libraries' working space, often "
+        "0.5 to 1 GB, comes on top."
+    )
+    yield (
+        f"On a CPU it is {gigabytes(cpu.total)}, within 15 % of what was measured, and the process takes up to two "
+        "thirds more. --measure measures a step on this machine."
     )
 
 
@@ -325,10 +385,6 @@ def _difference(difference: Difference) -> str:
     return f"{difference.key} is {difference.in_plan}, the planner writes {planner}"
 
 
-def _sizes(values: Sequence[float]) -> str:
-    return " × ".join(f"{value:g}" for value in values)
-
-
 def _mm(values: Sequence[float]) -> str:
     return " × ".join(f"{value:.4g}" for value in values) + " mm"
 
@@ -337,8 +393,9 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %" if fraction < 1 else "100 %"
 
 
-def _percents(fractions: Sequence[float]) -> str:
-    return ", ".join(_percent(fraction) for fraction in fractions)
+def _list(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _count(number: int, noun: str) -> str:
@@ -347,7 +404,3 @@ def _count(number: int, noun: str) -> str:
 
 def _times(number: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2g} GB"

@@ -10,7 +10,10 @@ from segwright.planning.architecture import Architecture
 from segwright.planning.memory import parameter_count
 from segwright.planning.step_simulation import CPU, CUDA, MPS, STEP_DEVICES, StepDevice, StepSimulation
 
-__all__ = ["CPU", "CUDA", "MPS", "STEP_DEVICES", "StepDevice", "StepMemory", "estimate_step_memory"]
+__all__ = ["CPU", "CUDA", "MPS", "OPTIMIZER_STATES", "STEP_DEVICES", "StepDevice", "StepMemory", "estimate_step_memory"]
+
+# values that an optimizer keeps for each parameter: the momentum, or the two moments
+OPTIMIZER_STATES = {"sgd": 1, "adamw": 2}
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ def estimate_step_memory(
 ) -> StepMemory:
     """Model the peak of a training step of a plain or residual U-Net with deep supervision.
 
-    `optimizer_states` is the number of values that the optimizer keeps for a parameter: 1 for SGD with momentum, 2 for
-    AdamW. On CUDA the step runs in mixed precision: maps are float16, parameters, gradients and the loss float32, and
-    a float16 copy of the parameters is kept during the step.
+    `optimizer_states` is the number of values that the optimizer keeps for a parameter. On CUDA the step runs in mixed
+    precision: maps are float16, parameters, gradients and the loss float32, and a float16 copy of the parameters is
+    kept during the step.
     """
     count = parameter_count(architecture, num_input_channels=num_input_channels, num_outputs=num_outputs)
     step = StepSimulation(architecture, device, optimizer_states=optimizer_states)
