@@ -1,0 +1,294 @@
+"""Edits of a configuration, as `KEY=VALUE`, and the configuration of its own that they make."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segwright.errors import PlanError, SettingsError, message
+from segwright.planning.budget import SETTING_NAMES
+from segwright.planning.configuration import Configuration
+from segwright.planning.decisions import MAX_FEATURES
+from segwright.planning.plan import Plan
+from segwright.planning.presets import PLANNERS, decoder_convs, encoder_blocks
+from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, choose_topology
+from segwright.planning.wording import sizes
+
+DATA_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm")
+NETWORK_KEYS = (
+    "n_stages",
+    "features_per_stage",
+    "strides",
+    "kernel_sizes",
+    "n_conv_per_stage",
+    "n_blocks_per_stage",
+    "n_conv_per_stage_decoder",
+)
+TRAINING_KEYS = (*(name for name in SETTING_NAMES if name != "batch_size"), "recipe")
+EDITABLE = ("batch_size", "patch_size", *DATA_KEYS, "batch_dice", *NETWORK_KEYS, *TRAINING_KEYS)
+_LIST_KEYS = ("patch_size", *DATA_KEYS)
+_PLANNER_OF_KIND = {"plain": "ExperimentPlanner", "residual": "ResEncUNetPlanner"}
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A configuration of its own: `entry` is what to add to the plans file under `name`, `plan` the plan with it.
+
+    `adapted` says what had to follow from the edits and was changed with them. `needs_preprocessing` is True where the
+    training data are no longer those of the configuration it inherits from.
+    """
+
+    plan: Plan
+    name: str
+    inherits_from: str
+    edits: Mapping[str, Any]
+    entry: Mapping[str, Any]
+    adapted: tuple[str, ...]
+    needs_preprocessing: bool
+
+    @property
+    def configuration(self) -> Configuration:
+        """The edited configuration."""
+        return self.plan.configuration(self.name)
+
+
+def parse_edits(texts: Sequence[str]) -> dict[str, Any]:
+    """Read `KEY=VALUE` texts. A value is JSON (`[1, 2]`, `true`, `0.5`), numbers with commas between, or a word.
+
+    Raises:
+        SettingsError: a text without `=`, or a key that cannot be edited, with the nearest that can.
+    """
+    edits: dict[str, Any] = {}
+    for text in texts:
+        key, separator, value = (part.strip() for part in text.partition("="))
+        if not separator or not value:
+            raise SettingsError(
+                message("--set", expected="KEY=VALUE", got=repr(text), remedy="Try --set batch_size=4, without spaces.")
+            )
+        if key not in EDITABLE:
+            near = difflib.get_close_matches(key, EDITABLE, n=3, cutoff=0.5)
+            raise SettingsError(
+                message(
+                    f"--set, key '{key}'",
+                    expected=f"one of {', '.join(EDITABLE)}",
+                    got=repr(key),
+                    remedy=f"Did you mean {' or '.join(near)}?" if near else "Choose one of them.",
+                )
+            )
+        parsed = _value(value)
+        edits[key] = [parsed] if key in _LIST_KEYS and not isinstance(parsed, list) else parsed
+    return edits
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return [_value(part.strip()) for part in text.split(",")] if "," in text else text
+
+
+def apply_edits(plan: Plan, configuration: str, edits: Mapping[str, Any], *, name: str) -> Edited:
+    """Make a configuration that inherits from another one and differs in the edits and what must follow from them.
+
+    A patch that the network's strides do not divide gets the network that the planner would give it. Another number of
+    stages cuts the lowest ones off, or halves the axes again that are long enough.
+
+    Raises:
+        PlanError: an edit is not possible; names the key.
+    """
+    present = plan.configuration(configuration)
+    asked = Plan.from_json(plan.raw, where="--set")
+    entry: dict[str, Any] = {"inherits_from": configuration}
+    entry.update({key: value for key, value in edits.items() if key not in NETWORK_KEYS})
+    # the values of other keys are looked at before anything follows from them
+    _checked(asked, name, {**entry, "patch_size": list(present.patch_size)}, present)
+    adapted = []
+    needs_preprocessing = any(key in edits and not _same(present.raw.get(key), edits[key]) for key in DATA_KEYS)
+    if needs_preprocessing:
+        entry["data_identifier"] = f"{plan.plans_name}_{name}"
+    if "spacing" in edits:
+        entry["median_image_size_in_voxels"] = _median_size(present, edits["spacing"])
+    spacing = tuple(edits.get("spacing", present.spacing_mm))
+    patch = _patch(present, edits)
+    architecture, patch, told = _network(present, spacing, patch, edits)
+    adapted += told
+    if patch != present.patch_size:
+        entry["patch_size"] = list(patch)
+    else:
+        entry.pop("patch_size", None)
+    if architecture != present.raw["architecture"]:
+        entry["architecture"] = architecture
+    _checked(asked, name, entry, present)
+    return Edited(
+        plan=plan.with_configuration(name, entry),
+        name=name,
+        inherits_from=configuration,
+        edits=dict(edits),
+        entry=entry,
+        adapted=tuple(adapted),
+        needs_preprocessing=needs_preprocessing,
+    )
+
+
+def _checked(plan: Plan, name: str, entry: Mapping[str, Any], present: Configuration) -> None:
+    spacing = entry.get("spacing")
+    if spacing is not None:
+        entry = {"median_image_size_in_voxels": list(present.median_image_size_in_voxels), **entry}
+    plan.with_configuration(name, entry).configuration(name)
+
+
+def _median_size(present: Configuration, spacing: Sequence[float]) -> list[float]:
+    axes = zip(present.median_image_size_in_voxels, present.spacing_mm, spacing, strict=True)
+    return [round(size * old / new, 1) for size, old, new in axes]
+
+
+def _patch(present: Configuration, edits: Mapping[str, Any]) -> tuple[int, ...]:
+    patch = edits.get("patch_size", list(present.patch_size))
+    dims = len(present.patch_size)
+    whole = all(isinstance(edge, int) and not isinstance(edge, bool) and edge > 0 for edge in patch)
+    if len(patch) != dims or not whole:
+        axes = "y,x" if dims == 2 else "z,y,x"
+        raise PlanError(
+            message(
+                "--set, key 'patch_size'",
+                expected=f"{dims} whole numbers ({axes}) for '{present.name}'",
+                got=",".join(map(str, patch)),
+                remedy=f"The present patch is {','.join(map(str, present.patch_size))}.",
+            )
+        )
+    return tuple(patch)
+
+
+def _network(
+    present: Configuration, spacing: Sequence[float], patch: tuple[int, ...], edits: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[int, ...], list[str]]:
+    """The edited entry `architecture`, the patch, and what followed from the edits."""
+    architecture = copy.deepcopy(dict(present.raw["architecture"]))
+    wanted = {key: edits[key] for key in NETWORK_KEYS if key in edits}
+    if present.architecture.kind == "other":
+        if wanted:
+            raise PlanError(
+                message(
+                    f"--set, key '{next(iter(wanted))}'",
+                    expected="a network of nnU-Net's, plain or residual",
+                    got=present.architecture.network_class_name,
+                    remedy="Edit the plans file by hand.",
+                )
+            )
+        return architecture, patch, []
+    kwargs = architecture["arch_kwargs"]
+    told = []
+    divided = all(size % stride == 0 for size, stride in zip(patch, present.architecture.total_stride, strict=True))
+    if "strides" in wanted:
+        kwargs["n_stages"] = len(wanted["strides"]) if isinstance(wanted["strides"], list) else kwargs["n_stages"]
+    elif "n_stages" in wanted:
+        told += _with_stages(kwargs, present, patch, wanted["n_stages"])
+    elif not divided:
+        patch, told = _as_planned(kwargs, present, spacing, patch)
+    if isinstance(wanted.get("features_per_stage"), int):
+        wanted["features_per_stage"] = _features(wanted["features_per_stage"], kwargs["n_stages"], len(patch))
+    kwargs.update(wanted)
+    return architecture, patch, told
+
+
+def _as_planned(
+    kwargs: dict[str, Any], present: Configuration, spacing: Sequence[float], patch: tuple[int, ...]
+) -> tuple[tuple[int, ...], list[str]]:
+    """Give the network the depth that the planner would choose for the patch, and pad the patch to it."""
+    topology = choose_topology(spacing, patch)
+    total = present.architecture.total_stride
+    nearest = [_multiples(size, stride) for size, stride in zip(patch, total, strict=True)]
+    choices = dict.fromkeys(sizes(near[end] for near in nearest) for end in (0, 1))
+    told = (
+        f"A patch of {sizes(patch)} cannot be halved as this network does it: its sides must be multiples of "
+        f"{sizes(total)}. With the network as it is, the nearest that works is {' or '.join(choices)}."
+    )
+    if topology.num_stages < 2:
+        raise PlanError(
+            message(
+                "--set, key 'patch_size'",
+                expected=f"sides that can be halved, at least {2 * MIN_FEATURE_MAP_EDGE} voxels",
+                got=",".join(map(str, patch)),
+                remedy=told.rpartition(". ")[2],
+            )
+        )
+    _set_stages(kwargs, present, topology.strides, topology.kernel_sizes)
+    return topology.patch_size, [
+        told,
+        f"So it is looked at with the network that the planner would give it: {topology.num_stages} resolutions, which "
+        f"shrink the axes by {sizes(topology.divisor)}, and a patch of {sizes(topology.patch_size)}.",
+    ]
+
+
+def _with_stages(kwargs: dict[str, Any], present: Configuration, patch: Sequence[int], stages: Any) -> list[str]:
+    architecture = present.architecture
+    if not isinstance(stages, int) or isinstance(stages, bool) or stages < 2:
+        raise PlanError(
+            message(
+                "--set, key 'n_stages'",
+                expected="a whole number of 2 or more",
+                got=repr(stages),
+                remedy=f"The network has {architecture.num_stages} now.",
+            )
+        )
+    strides, kernels = list(architecture.strides[:stages]), list(architecture.kernel_sizes[:stages])
+    while len(strides) < stages:
+        edges = _deepest(patch, strides)
+        stride = tuple(2 if edge >= 2 * MIN_FEATURE_MAP_EDGE and edge % 2 == 0 else 1 for edge in edges)
+        if all(step == 1 for step in stride):
+            raise PlanError(
+                message(
+                    "--set, key 'n_stages'",
+                    expected=f"at most {len(strides)} for a patch of {sizes(patch)}",
+                    got=stages,
+                    remedy=f"The deepest map has {sizes(edges)} voxels and cannot be halved again; enlarge the patch.",
+                )
+            )
+        strides.append(stride)
+        kernels.append(tuple(3 for _ in patch))
+    _set_stages(kwargs, present, strides, kernels)
+    return [f"The deepest of the {stages} feature maps then has {sizes(_deepest(patch, strides))} voxels."]
+
+
+def _deepest(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    edges = list(patch)
+    for stride in strides:
+        edges = [edge // step for edge, step in zip(edges, stride, strict=True)]
+    return edges
+
+
+def _set_stages(
+    kwargs: dict[str, Any],
+    present: Configuration,
+    strides: Sequence[Sequence[int]],
+    kernels: Sequence[Sequence[int]],
+) -> None:
+    architecture, count = present.architecture, len(strides)
+    preset = PLANNERS[_PLANNER_OF_KIND[architecture.kind]]
+    blocks_key = "n_blocks_per_stage" if architecture.kind == "residual" else "n_conv_per_stage"
+    blocks = (*architecture.blocks_per_stage, *encoder_blocks(preset, count)[architecture.num_stages :])[:count]
+    convs = architecture.convs_per_decoder_stage
+    more = _features(architecture.features_per_stage[0], count, len(strides[0]))
+    kwargs["n_stages"] = count
+    kwargs["features_per_stage"] = [*architecture.features_per_stage, *more[architecture.num_stages :]][:count]
+    kwargs["kernel_sizes"] = [list(kernel) for kernel in kernels]
+    kwargs["strides"] = [list(stride) for stride in strides]
+    kwargs[blocks_key] = list(blocks)
+    kwargs["n_conv_per_stage_decoder"] = [*convs, *decoder_convs(preset, count)][: count - 1]
+
+
+def _features(first: int, stages: int, dims: int) -> list[int]:
+    return [min(first * 2**stage, max(first, MAX_FEATURES[dims])) for stage in range(stages)]
+
+
+def _multiples(size: int, stride: int) -> tuple[int, int]:
+    below = max(size // stride, 1) * stride
+    return below, below + stride if size > below else below
+
+
+def _same(present: Any, edited: Any) -> bool:
+    return bool(list(present) == list(edited)) if isinstance(edited, list) else bool(present == edited)

@@ -1,0 +1,330 @@
+"""What an edit of a configuration would do: memory, hours, passes over the data, and what else it asks for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segwright.planning.budget import Budget
+from segwright.planning.comparison import Replanned, plan_again
+from segwright.planning.configuration import Configuration
+from segwright.planning.decisions import MIN_BATCH_SIZE
+from segwright.planning.edits import Edited
+from segwright.planning.explain import num_network_inputs
+from segwright.planning.memory import feature_maps, multiplications
+from segwright.planning.step_memory import CPU, CUDA, OPTIMIZER_STATES, StepMemory, estimate_step_memory
+from segwright.planning.topology import choose_topology
+from segwright.planning.wording import GIB, duration, gigabytes, sizes, times
+
+if TYPE_CHECKING:
+    from segwright.dataset.description import DatasetDescription
+    from segwright.fingerprint import Fingerprint
+
+# a validation iteration is a forward pass, about a third of a training iteration
+VALIDATION_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measured time of one training iteration, with the multiplications (forward) that it took, and where from."""
+
+    seconds_per_iteration: float
+    multiplications: int
+    source: str
+
+    def hours(self, multiplications: int, budget: Budget) -> float:
+        """Hours of a training whose iterations take that many multiplications, scaled by them; validation included."""
+        validation = budget.value("num_val_iterations_per_epoch") * VALIDATION_SHARE
+        iterations = budget.total_iterations + budget.value("num_epochs") * validation
+        return float(self.seconds_per_iteration * multiplications / self.multiplications * iterations / 3600)
+
+
+@dataclass(frozen=True)
+class Side:
+    """A configuration with its budget, before or after the edit.
+
+    `multiplications` are those of a batch, forward; `elements` are the planner's, of one sample. `batch_size_allowed`
+    is the largest batch for which the planner's count of elements stays within the memory that is planned for.
+    """
+
+    patch_size: tuple[int, ...]
+    batch_size: int
+    step_cuda: StepMemory
+    step_cpu: StepMemory
+    multiplications: int
+    elements: int
+    batch_size_allowed: int
+    iterations: int
+    samples: int
+    passes_over_training_cases: float
+    hours: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field; memory in bytes."""
+        return {
+            "patch_size": list(self.patch_size),
+            "batch_size": self.batch_size,
+            "memory_cuda": self.step_cuda.to_json(),
+            "memory_cpu": self.step_cpu.to_json(),
+            "multiplications": self.multiplications,
+            "planned_elements": self.elements,
+            "batch_size_allowed": self.batch_size_allowed,
+            "iterations": self.iterations,
+            "samples": self.samples,
+            "passes_over_training_cases": self.passes_over_training_cases,
+            "hours": self.hours,
+        }
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The answer. `fits_by_count` goes by the planner's count of elements, `fits_by_bytes` by the model of bytes."""
+
+    edited: Edited
+    now: Side
+    then: Side
+    gpu_memory_gb: float
+    speed: Speed | None
+    remarks: tuple[str, ...]
+
+    @property
+    def fits_by_count(self) -> bool:
+        """Whether the planner would allow the batch, or it is the smallest there is."""
+        return self.then.batch_size <= self.then.batch_size_allowed
+
+    @property
+    def fits_by_bytes(self) -> bool:
+        """Whether the modelled bytes are fewer than the memory that is planned for."""
+        return self.then.step_cuda.total <= self.gpu_memory_gb * GIB
+
+    @property
+    def work_factor(self) -> float:
+        """Time of an iteration after the edit, as a multiple of that before, by the multiplications."""
+        return self.then.multiplications / self.now.multiplications
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as a program would read it."""
+        return {
+            "configuration": self.edited.inherits_from,
+            "name": self.edited.name,
+            "edits": dict(self.edited.edits),
+            "entry": dict(self.edited.entry),
+            "now": self.now.to_json(),
+            "then": self.then.to_json(),
+            "gpu_memory_gb": self.gpu_memory_gb,
+            "fits_by_count": self.fits_by_count,
+            "fits_by_bytes": self.fits_by_bytes,
+            "work_factor": self.work_factor,
+            "speed": None if self.speed is None else self.speed.__dict__,
+            "needs_preprocessing": self.edited.needs_preprocessing,
+            "sentences": list(self.sentences()),
+        }
+
+    def sentences(self) -> Iterator[str]:
+        """The answer in words, the most important first."""
+        yield _fits(self)
+        yield _memory(self)
+        yield _time(self)
+        yield (
+            f"Budget: {self.then.iterations:,} iterations, {self.then.samples:,} patches, "
+            f"{self.then.passes_over_training_cases:,.1f} passes over the training cases (now "
+            f"{self.now.iterations:,}, {self.now.samples:,} and {self.now.passes_over_training_cases:,.1f})."
+        )
+        yield from self.edited.adapted
+        yield from self.remarks
+
+    def snippet(self) -> str:
+        """The configuration as it goes into the plans file, under the key `configurations`."""
+        return f'"{self.edited.name}": {json.dumps(dict(self.edited.entry), indent=4)}'
+
+
+def what_if(
+    edited: Edited,
+    fingerprint: Fingerprint,
+    description: DatasetDescription,
+    *,
+    budgets: tuple[Budget, Budget],
+    num_training_cases: int,
+    gpu_memory_gb: float | None = None,
+    speed: Speed | None = None,
+) -> WhatIf:
+    """Say what an edit would do, without training.
+
+    `budgets` are those of the configuration as it is and as edited, `speed` the measured one of either.
+
+    Raises:
+        PlanError: where the data cannot be planned.
+    """
+    before = edited.plan.configuration(edited.inherits_from)
+    replanned = [
+        plan_again(edited.plan, fingerprint, description, configuration, gpu_memory_gb=gpu_memory_gb)
+        for configuration in (before, edited.configuration)
+    ]
+    now, then = (
+        _side(configuration, again, description, budget, num_training_cases, speed)
+        for configuration, again, budget in zip((before, edited.configuration), replanned, budgets, strict=True)
+    )
+    return WhatIf(
+        edited=edited,
+        now=now,
+        then=then,
+        gpu_memory_gb=replanned[1].decisions.gpu_memory_gb,
+        speed=speed,
+        remarks=tuple(_remarks(edited, then, replanned[1], description)),
+    )
+
+
+def batch_multiplications(configuration: Configuration, description: DatasetDescription, batch_size: int) -> int:
+    """Multiplications of one batch, forward."""
+    return batch_size * multiplications(
+        configuration.architecture,
+        patch_size=configuration.patch_size,
+        num_input_channels=num_network_inputs(configuration, description),
+        num_outputs=description.labels.num_outputs,
+    )
+
+
+def _side(
+    configuration: Configuration,
+    replanned: Replanned,
+    description: DatasetDescription,
+    budget: Budget,
+    num_training_cases: int,
+    speed: Speed | None,
+) -> Side:
+    architecture, batch_size = configuration.architecture, int(budget.value("batch_size"))
+    elements = feature_maps(
+        kind=architecture.kind,
+        patch_size=configuration.patch_size,
+        strides=architecture.strides,
+        features_per_stage=architecture.features_per_stage,
+        blocks_per_stage=architecture.blocks_per_stage,
+        convs_per_decoder_stage=architecture.convs_per_decoder_stage,
+        num_outputs=replanned.decisions.num_label_entries,
+    ).planned_elements
+    cuda, cpu = (
+        estimate_step_memory(
+            architecture,
+            patch_size=configuration.patch_size,
+            batch_size=batch_size,
+            num_input_channels=num_network_inputs(configuration, description),
+            num_outputs=description.labels.num_outputs,
+            device=device,
+            optimizer_states=OPTIMIZER_STATES[budget.recipe.optimizer],
+        )
+        for device in (CUDA, CPU)
+    )
+    work = batch_multiplications(configuration, description, batch_size)
+    network = replanned.network
+    return Side(
+        patch_size=configuration.patch_size,
+        batch_size=batch_size,
+        step_cuda=cuda,
+        step_cpu=cpu,
+        multiplications=work,
+        elements=elements,
+        batch_size_allowed=round(network.reference_elements / elements * network.reference_batch_size),
+        iterations=budget.total_iterations,
+        samples=budget.samples,
+        passes_over_training_cases=round(budget.passes_over(num_training_cases), 3),
+        hours=None if speed is None else speed.hours(work, budget),
+    )
+
+
+def _remarks(edited: Edited, then: Side, replanned: Replanned, description: DatasetDescription) -> Iterator[str]:
+    configuration, edits, network = edited.configuration, edited.edits, replanned.network
+    if edited.needs_preprocessing:
+        yield (
+            f"The training data change, so they must be preprocessed again: segwright preprocess, -c {edited.name}. "
+            f"They get a folder of their own, {configuration.data_identifier}, and what is there stays."
+        )
+    if "spacing" in edits:
+        yield (
+            f"At this spacing the median image has {sizes(configuration.median_image_size_in_voxels)} voxels, and the "
+            f"planner would take a patch of {sizes(network.topology.patch_size)} and a batch of {network.batch_size}."
+        )
+    if then.batch_size < MIN_BATCH_SIZE:
+        yield (
+            f"The planner never takes fewer than {MIN_BATCH_SIZE} patches a batch: with 1 each step goes by a single "
+            "patch, which makes training unsteady."
+        )
+    voxels = math.prod(configuration.median_image_size_in_voxels) * description.num_training
+    if configuration.is_2d:
+        voxels = replanned.decisions.dataset_voxels
+    covered = then.batch_size * math.prod(then.patch_size) / voxels
+    if covered > network.max_dataset_covered and then.batch_size > MIN_BATCH_SIZE:
+        yield (
+            f"A batch would hold {100 * covered:.3g} % of the data set's voxels. The planner stays below "
+            f"{100 * network.max_dataset_covered:g} %, lest the data be learnt by heart; that allows "
+            f"{max(network.batch_size_by_dataset, MIN_BATCH_SIZE)}."
+        )
+    if "patch_size" in edits and not edited.adapted and network.topology.patch_size != configuration.patch_size:
+        yield from _other_depth(configuration)
+    if "batch_dice" in edits:
+        yield (
+            "batch_dice true takes the Dice over the whole batch as if it were one image, false the mean over its "
+            "patches; it costs no memory and no time."
+        )
+    if "batch_size" in edits and not {"initial_lr", "num_epochs", "num_iterations_per_epoch"} & set(edits):
+        yield (
+            "The number of iterations stays, so another batch size changes how many patches are seen. nnU-Net keeps "
+            "the learning rate whatever the batch size."
+        )
+
+
+def _other_depth(configuration: Configuration) -> Iterator[str]:
+    topology = choose_topology(configuration.spacing_mm, configuration.patch_size)
+    if topology.strides != configuration.architecture.strides and topology.patch_size == configuration.patch_size:
+        yield (
+            f"It works with the network as it is. For this patch the planner would choose {topology.num_stages} "
+            f"resolutions instead of {configuration.architecture.num_stages}: n_stages={topology.num_stages}."
+        )
+
+
+def _fits(answer: WhatIf) -> str:
+    then, target = answer.then, f"the {answer.gpu_memory_gb:g} GB planned for"
+    if answer.fits_by_count and answer.fits_by_bytes:
+        return (
+            f"It fits {target}: by the planner's count a batch of up to {then.batch_size_allowed} would, and our model "
+            f"says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision."
+        )
+    if not answer.fits_by_count and not answer.fits_by_bytes:
+        return (
+            f"It does not fit {target}: the planner's count allows a batch of {then.batch_size_allowed}, and our model "
+            f"says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision."
+        )
+    count = "fits" if answer.fits_by_count else "does not fit"
+    return (
+        f"It may or may not fit {target}: by the planner's count, which allows a batch of {then.batch_size_allowed}, "
+        f"it {count}; our model says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision. --measure tries it "
+        "on the device."
+    )
+
+
+def _memory(answer: WhatIf) -> str:
+    now, then = answer.now, answer.then
+    return (
+        f"Memory of a training step by our model: {_change(now.step_cuda.total, then.step_cuda.total)} on a GPU in "
+        f"mixed precision, {_change(now.step_cpu.total, then.step_cpu.total)} on a CPU."
+    )
+
+
+def _time(answer: WhatIf) -> str:
+    factor = f"An iteration takes about {times(answer.work_factor)} times as long as now"
+    now, then = answer.now.hours, answer.then.hours
+    if answer.speed is None or now is None or then is None:
+        total = answer.work_factor * answer.then.iterations / answer.now.iterations
+        return (
+            f"{factor}, by the multiplications in the network, and the training {times(total)} times. Nothing says yet "
+            "how long that is here: give --measure, or train an epoch."
+        )
+    return f"{factor}. The training takes about {duration(then)}, now {duration(now)} ({answer.speed.source})."
+
+
+def _change(now: int, then: int) -> str:
+    if now == then:
+        return f"{gigabytes(then)} as before"
+    return f"{gigabytes(then)} instead of {gigabytes(now)} ({100 * (then / now - 1):+.0f} %)"
