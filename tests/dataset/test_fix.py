@@ -115,19 +115,21 @@ def test_values_that_could_be_anything_are_left_and_named(raw, fix) -> None:
 def test_test_labels_are_renumbered_too(raw, fix) -> None:
     for folder in ("images", "labels"):
         shutil.copytree(raw.folder / f"{folder}Tr", raw.folder / f"{folder}Ts")
-    (raw.folder / "labelsTs" / "c.mha").unlink()
     for case_id in raw.case_ids:
         raw.write_labels(case_id, np.array([0, 10, 20], np.uint8)[VALUES])
-    shutil.copyfile(raw.labels("a"), raw.folder / "labelsTs" / "a.mha")
+    tests = raw.folder / "labelsTs"
+    shutil.copyfile(raw.labels("a"), tests / "a.mha")
+    sitk.WriteImage(sitk.ReadImage(str(tests / "b.mha")) + 5, str(tests / "b.mha"))
+    (tests / "c.mha").unlink()
+    shutil.copyfile(raw.folder / "imagesTs" / "a_0000.mha", raw.folder / "imagesTs" / "d_0000.mha")
     report = fix(raw.folder)
     mended = sitk.GetArrayFromImage(sitk.ReadImage(str(report.copy / "labelsTs" / "a.mha")))
     np.testing.assert_array_equal(mended, VALUES)
     assert [change.text for change in report.unmended] == [
-        "case b, labelsTs/b.mha: nothing says which declared label 1, 2 should be."
+        "case b, labelsTs/b.mha: nothing says which declared label 5, 6, 7 should be."
     ]
-    assert sorted(path.name for path in (report.copy / "imagesTs").iterdir()) == sorted(
-        path.name for path in (raw.folder / "imagesTs").iterdir()
-    )
+    assert (report.copy / "labelsTs" / "b.mha").read_bytes() == (tests / "b.mha").read_bytes()
+    assert contents(report.copy / "imagesTs") == contents(raw.folder / "imagesTs")
 
 
 @pytest.mark.parametrize(

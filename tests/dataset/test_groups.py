@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segwright.dataset import Split, create_splits
+from segwright.dataset import Split, create_splits, grouped_splits, write_splits
 from segwright.dataset.groups import leaking_groups, read_groups
 from segwright.errors import DatasetError, MissingFileError, SettingsError
 
@@ -68,3 +68,20 @@ def test_groups_on_both_sides_of_a_fold_are_found() -> None:
     assert leaking_groups(create_splits(FRAMES, PATIENTS), PATIENTS) == {}
     splits = [Split(tuple(FRAMES[1:]), (FRAMES[0],)), Split(tuple(FRAMES[2:]), tuple(FRAMES[:2]))]
     assert leaking_groups(splits, PATIENTS) == {0: ("patient001",)}
+
+
+def test_folds_that_are_there_must_be_the_grouped_ones(tmp_path: Path) -> None:
+    folder, raw_folder = tmp_path / "preprocessed", tmp_path / "raw"
+    wanted = create_splits(FRAMES, PATIENTS)
+    assert grouped_splits(folder, raw_folder, FRAMES, PATIENTS) == wanted
+    for place in (folder, raw_folder):
+        path = place / "splits_final.json"
+        write_splits(path, wanted)
+        assert grouped_splits(folder, raw_folder, FRAMES, PATIENTS) == wanted
+        write_splits(path, create_splits(FRAMES))
+        said = (
+            rf"{place.name}/splits_final\.json: expected no splits, or .* got other folds, of which fold 0 has patient"
+        )
+        with pytest.raises(DatasetError, match=said):
+            grouped_splits(folder, raw_folder, FRAMES, PATIENTS)
+        path.unlink()

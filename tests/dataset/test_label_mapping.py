@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
+from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered, with_declared
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,11 @@ def test_found_values_are_mapped_in_their_order_or_not_at_all(
     found: set[float], declared: dict[int, int], mapping: dict[int, int] | None
 ) -> None:
     assert label_mapping(found, declared) == mapping
+
+
+def test_declared_values_stay_where_no_found_value_contradicts() -> None:
+    assert with_declared({0: 0, 255: 1}, {0: 0, 1: 1}) == {0: 0, 1: 1, 255: 1}
+    assert with_declared({1: 0, 2: 1}, {0: 0, 1: 1}) == {1: 0, 2: 1}
 
 
 def test_only_what_changes_is_named() -> None:

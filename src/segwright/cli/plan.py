@@ -122,13 +122,16 @@ def plan_dataset(
     """
     import os
 
-    from segwright.dataset import RawDataset, read_groups, write_grouped_splits
+    from segwright.dataset import RawDataset, grouped_splits, read_groups, write_splits
     from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
     dataset = RawDataset.open(location.raw, environ=os.environ)
     case_ids = [case.case_id for case in dataset.cases]
-    groups = None if group_by is None else read_groups(group_by, case_ids)
+    splits = None
+    if group_by is not None:  # told now if other folds are there, not after the measuring
+        groups = read_groups(group_by, case_ids)
+        splits = grouped_splits(location.preprocessed, location.raw, case_ids, groups)
     measured = _measured_before(location.preprocessed, dataset) if not clean else None
     if measured is None:
         if not checked:
@@ -150,8 +153,8 @@ def plan_dataset(
         made = merge_hand_made(made, _earlier_plan(path))
     made.write(path)
     dataset.description.write(location.preprocessed / "dataset.json")
-    if groups is not None:
-        write_grouped_splits(location.preprocessed, location.raw, case_ids, groups)
+    if splits is not None:
+        write_splits(location.preprocessed / "splits_final.json", splits)
     return made, path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from segwright.dataset.case_fix import Change, MendedCase, MendTask, ValuesTask, copy_case, label_values, mend_case
 from segwright.dataset.cases import Case, scan_dataset, scan_images
 from segwright.dataset.description import FILE_NAME, DatasetDescription
-from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
+from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered, with_declared
 from segwright.dataset.problems import some
 from segwright.dataset.raw import require_description
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
@@ -102,7 +102,8 @@ def fix_dataset(
         record.changes.append(Change(None, FILE_NAME, f"labels renumbered: {changed_values(declared)}"))
     with atomic_path(output) as temporary:
         tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
-        tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
+        test_mapping = with_declared(mapping, declared)
+        tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, test_mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
         results = _mend([*tasks, *tests], work, record)
         kept = _drop_copies(tasks, results, record)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segwright.dataset.problems import some
-from segwright.dataset.splits import FILE_NAME, Split, create_splits, read_splits, write_splits
+from segwright.dataset.splits import FILE_NAME, Split, create_splits, read_splits
 from segwright.errors import DatasetError, MissingFileError, SettingsError, message
 
 OPTION = "--group-by"
@@ -57,8 +57,8 @@ def leaking_groups(splits: Sequence[Split], groups: Mapping[str, str]) -> dict[i
     return leaks
 
 
-def write_grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], groups: Mapping[str, str]) -> None:
-    """Write the splits file of a preprocessed data set with folds that keep groups together.
+def grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], groups: Mapping[str, str]) -> list[Split]:
+    """Make the folds that keep groups together, for a data set that may have a splits file already.
 
     Raises:
         DatasetError: the preprocessed or the raw data set has a splits file with other folds, or groups are too few.
@@ -76,8 +76,7 @@ def write_grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str]
                     remedy=f"Delete the file, and trainings with its folds, or leave {OPTION} out to keep them.",
                 )
             )
-    if not (raw_folder / FILE_NAME).is_file():
-        write_splits(folder / FILE_NAME, splits)
+    return splits
 
 
 def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:

@@ -37,6 +37,13 @@ def label_mapping(found: Iterable[float], declared: Mapping[int, int]) -> dict[i
     return {int(old): new for old, new in zip(values, sorted(declared.values()), strict=True)}
 
 
+def with_declared(mapping: Mapping[int, int], declared: Mapping[int, int]) -> dict[int, int]:
+    """Add the declared values to a mapping of found ones, for label maps that have them already, unless they differ."""
+    if any(declared.get(old, new) != new for old, new in mapping.items()):
+        return dict(mapping)
+    return {**declared, **mapping}
+
+
 def renumbered(raw: Mapping[str, Any], mapping: Mapping[int, int]) -> dict[str, Any]:
     """The content of a dataset.json with other label values; every other key stays as it is and in its place."""
 

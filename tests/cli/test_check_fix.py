@@ -1,0 +1,59 @@
+"""`segwright check --fix`: a corrected copy, what was changed in it, and what `check` says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from tiny_datasets import NUM_TRAINING, case_ids, write_volume
+
+
+@pytest.fixture
+def marked(raw: Path) -> Path:
+    """Label maps of 0, 100 and 200 where 0, 1 and 2 are declared."""
+    for case_id in case_ids("ballTr", NUM_TRAINING):
+        path = raw / "labelsTr" / f"{case_id}.nii.gz"
+        write_volume(path, sitk.GetArrayFromImage(sitk.ReadImage(str(path))) * 100)
+    return raw
+
+
+def test_the_copy_is_written_told_of_and_checked(segwright, marked: Path, tmp_path: Path) -> None:
+    assert segwright("check", marked, "--workers", 1).code == 2
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0] == "mended: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2."
+    assert lines[-2] == f"{tmp_path / 'mended'}: a copy with 6 changes. What check says of it:"
+    assert lines[-1] == "mended: 6 cases, 0 errors, 0 warnings: nothing to mend."
+    assert segwright("check", tmp_path / "mended", "--workers", 1).code == 0
+    assert segwright("check", marked, "--workers", 1).code == 2
+
+
+def test_the_answer_for_programs(segwright, marked: Path, tmp_path: Path) -> None:
+    (marked / "labelsTr" / "ballTr_003.nii.gz").write_bytes(b"torn")
+    outcome = segwright("check", marked, "--workers", 1, "--json", "--fix", tmp_path / "mended")
+    assert outcome.code == 2
+    answer = json.loads(outcome.out)
+    assert answer["fix"]["num_cases"] == NUM_TRAINING
+    assert len(answer["fix"]["changes"]) == NUM_TRAINING - 1
+    assert [change["case_id"] for change in answer["fix"]["unmended"]] == ["ballTr_003"]
+    assert answer["check"]["ok"] is False
+    assert answer["check"]["folder"] == str(tmp_path / "mended")
+
+
+def test_what_cannot_be_mended_is_told(segwright, marked: Path, tmp_path: Path) -> None:
+    (marked / "labelsTr" / "ballTr_003.nii.gz").write_bytes(b"torn")
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
+    assert outcome.code == 2
+    assert "not mended: case ballTr_003, labelsTr/ballTr_003.nii.gz: " in outcome.out
+    assert "mended: 6 cases, 1 errors" in outcome.out
+
+
+def test_the_original_is_never_written_over(segwright, marked: Path) -> None:
+    outcome = segwright("check", marked, "--workers", 1, "--fix", marked)
+    assert outcome.code == 2
+    assert "got the data set itself" in outcome.err
+    assert outcome.out == ""
