@@ -9,13 +9,14 @@ from pathlib import Path
 from segwright.dataset.cases import Case, read_case_image, scan_dataset
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.problems import Problem
-from segwright.errors import DatasetError, MissingFileError, message
+from segwright.errors import DatasetError, GeometryError, ImageError, MissingFileError, message
 from segwright.io import Image, ImageReaderWriter, choose_reader
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A folder with dataset.json, imagesTr and labelsTr; `cases` are sorted by id and have a label map each."""
+    """A folder with dataset.json, imagesTr and labelsTr; `cases` have a label map each and are sorted by id, or as
+    dataset.json lists them."""
 
     folder: Path
     name: str
@@ -46,16 +47,20 @@ class RawDataset:
         return cls(folder=folder, name=folder.resolve().name, description=description, cases=cases)
 
     def reader(self) -> ImageReaderWriter:
-        """Choose the reader as nnU-Net does, trying it on the first image.
+        """Choose the reader as nnU-Net does, trying it on the first image that can be read at all.
+
+        A damaged first case is told of when the cases are read, each by its name.
 
         Raises:
-            DatasetError, ImageError, MissingFileError
+            DatasetError
         """
-        return choose_reader(
-            self.description.file_ending,
-            wanted_name=self.description.reader_name,
-            example=self.cases[0].image_paths[0],
-        )
+        ending, wanted = self.description.file_ending, self.description.reader_name
+        for case in self.cases:
+            try:
+                return choose_reader(ending, wanted_name=wanted, example=case.image_paths[0])
+            except (ImageError, MissingFileError, GeometryError):
+                continue
+        return choose_reader(ending, wanted_name=wanted)
 
     def read_image(self, case: Case, reader: ImageReaderWriter) -> Image:
         """Read a case's image with as many channels as declared.

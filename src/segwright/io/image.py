@@ -162,7 +162,7 @@ def _check_voxels(file: FileContent) -> None:
                 file.path,
                 expected="one real number per voxel",
                 got=str(file.array.dtype),
-                remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
+                remedy="Write each component to a file of its own, as channels _0000, _0001 and so on.",
             )
         )
     if file.array.size == 0:

@@ -100,7 +100,7 @@ def _require_image(reader: SimpleITK.ImageFileReader, path: Path) -> None:
                 path,
                 expected="one number per voxel",
                 got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
-                remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
+                remedy="Write each component to a file of its own, as channels _0000, _0001 and so on.",
             )
         )
     if not 2 <= reader.GetDimension() <= 4:

@@ -19,7 +19,7 @@ import numpy as np
 
 from segwright.errors import ImageError, message
 from segwright.io.image import LARGEST_SPACING_MM, SMALLEST_SPACING_MM
-from segwright.io.integrity import GZIP_MAGIC, VoxelLayout, damaged
+from segwright.io.integrity import GZIP_MAGIC, VoxelLayout, damaged, require_image_file
 from segwright.io.signature import describe_content
 
 FILE_ENDINGS = (".nii", ".nii.gz")
@@ -103,8 +103,9 @@ def read_nifti_header(path: Path) -> VoxelLayout:
     """Read and check the header of a .nii or .nii.gz file.
 
     Raises:
-        ImageError: naming the field that is wrong.
+        MissingFileError, ImageError: naming the field that is wrong.
     """
+    require_image_file(path)
     packed = _is_packed(path)
     content = _beginning(path, packed)
     layout, order = _find_layout(path, content)
@@ -178,7 +179,7 @@ def _shape(path: Path, dim: tuple[int, ...]) -> tuple[int, ...]:
 def _voxel_bytes(path: Path, datatype: int) -> int:
     if datatype in _NUMBER_TYPES:
         return _NUMBER_TYPES[datatype]
-    remedy = "Write each component to a file of its own, as channels _0000, _0001, ...."
+    remedy = "Write each component to a file of its own, as channels _0000, _0001 and so on."
     got = _OTHER_TYPES.get(datatype)
     if got is None:
         raise _wrong(path, "datatype", "the code of a type of numbers, such as 4 or 16", datatype)

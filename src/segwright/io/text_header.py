@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from segwright.errors import ImageError, message
-from segwright.io.integrity import VoxelLayout
+from segwright.io.integrity import VoxelLayout, require_image_file
 from segwright.io.signature import describe_content
 
 METAIMAGE_ENDINGS = (".mha", ".mhd")
@@ -68,7 +68,7 @@ def read_metaimage_header(path: Path) -> VoxelLayout:
     """Read and check the header of a .mha or .mhd file.
 
     Raises:
-        ImageError: naming the field that is wrong.
+        MissingFileError, ImageError: naming the field that is wrong.
     """
     fields, header_bytes = _metaimage_fields(path)
     shape = _shape(path, fields, "NDims", "DimSize")
@@ -105,7 +105,7 @@ def read_nrrd_header(path: Path) -> VoxelLayout:
     """Read and check the header of a .nrrd or .nhdr file.
 
     Raises:
-        ImageError: naming the field that is wrong.
+        MissingFileError, ImageError: naming the field that is wrong.
     """
     fields, header_bytes = _nrrd_fields(path)
     shape = _shape(path, fields, "dimension", "sizes")
@@ -172,6 +172,7 @@ def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
 
 
 def _lines(path: Path) -> list[bytes]:
+    require_image_file(path)
     with path.open("rb") as file:
         return file.read(_LONGEST_HEADER_BYTES).splitlines(keepends=True)
 

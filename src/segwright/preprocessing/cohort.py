@@ -161,8 +161,11 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
 def _task(case: Case, configurations: Sequence[Configuration], dataset: RawDataset, folder: Path) -> _Task:
     """What is left to do for a case."""
     assert case.label_path is not None
-    label = case.label_path.stat()
-    changed = max(label.st_mtime, *(path.stat().st_mtime for path in case.image_paths))
+    try:
+        label = case.label_path.stat()
+        changed = max(label.st_mtime, *(path.stat().st_mtime for path in case.image_paths))
+    except OSError:  # a link to nothing, which its reader tells of
+        return _Task(case=case, configurations=tuple(configurations), reference=None)
     reference = folder / REFERENCES_NAME / f"{case.case_id}{dataset.description.file_ending}"
     copy = reference.stat() if reference.is_file() else None
     copied = copy is not None and copy.st_mtime >= label.st_mtime and copy.st_size == label.st_size
