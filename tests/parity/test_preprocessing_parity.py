@@ -3,85 +3,83 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from real_datasets import VARIANTS, Variant
 
 from segwright.dataset import RawDataset
 from segwright.fingerprint import Fingerprint, fingerprint_dataset
+from segwright.labels import mask_of
 from segwright.planning.plan import Plan
 from segwright.planning.planner import make_plan
 from segwright.preprocessing.cohort import preprocess_dataset
-from segwright.preprocessing.store import PreprocessedStore
+from segwright.preprocessing.store import PreprocessedStore, StoredCase
 
-NUM_CASES = 3
-DATASETS = ("Dataset004_Hippocampus", "Dataset027_ACDC", "Dataset801_DRIVE", "Dataset043_BraTS")
+DATASET = "Dataset999_Parity"
 
 
 @dataclass(frozen=True)
 class Both:
-    """A data set preprocessed by both: the roots of the preprocessed folders, and what the peer read of ours."""
+    """A data set preprocessed by both: the preprocessed folders, what the peer read of ours, and what it wrote."""
 
     own: Path
     peer: Path
-    read_by_peer: Path
+    written_by_peer: Path
+    dataset: RawDataset
     plan: Plan
     configurations: tuple[str, ...]
     fingerprint: Fingerprint
 
-
-def setting(name: str, meaning: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        pytest.fail(f"Set {name} to {meaning}, or run `make parity`.")
-    return value
+    def stores(self, configuration: str) -> tuple[PreprocessedStore, PreprocessedStore]:
+        identifier = self.plan.configuration(configuration).data_identifier
+        return PreprocessedStore(self.own / identifier), PreprocessedStore(self.peer / identifier)
 
 
-def excerpt(source: Path, target: Path) -> RawDataset:
-    """Copy the first cases of a data set."""
-    dataset = RawDataset.open(source)
-    cases = dataset.cases[:NUM_CASES]
-    for case in cases:
-        assert case.label_path is not None
-        for path in (*case.image_paths, case.label_path):
-            place = target / path.parent.name / path.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
-    description = {**dataset.description.raw, "numTraining": len(cases)}
-    (target / "dataset.json").write_text(json.dumps(description))
-    return RawDataset.open(target)
-
-
-@pytest.fixture(scope="module", params=DATASETS)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    name = request.param
-    peer_python = setting("SEGWRIGHT_PEER", "the Python of an environment with nnunetv2")
-    data = Path(setting("SEGWRIGHT_DATA", "the folder with the raw data sets")) / name
-    root = tmp_path_factory.mktemp(name)
-    raw, own, peer, read_by_peer = (root / part for part in ("raw", "own", "peer", "read_by_peer"))
-    dataset = excerpt(data, raw / name)
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: variant.name.replace(" ", "-"))
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data_folder: Path, peer_python: str
+) -> Both:
+    variant: Variant = request.param
+    root = tmp_path_factory.mktemp("both")
+    raw, own, peer, written = (root / part for part in ("raw", "own", "peer", "written"))
+    variant.build(data_folder, raw / DATASET)
+    dataset = RawDataset.open(raw / DATASET, environ=os.environ)
     fingerprint = fingerprint_dataset(dataset)
-    plan = make_plan(fingerprint, dataset.description, dataset_name=name, image_reader_writer=dataset.reader().name)
-    configurations = tuple(name for name in ("2d", "3d_fullres") if name in plan.configuration_names)
-    for folder in (own / name, peer / name):
-        plan.write(folder / "nnUNetPlans.json")
+    plan = make_plan(
+        fingerprint,
+        dataset.description,
+        dataset_name=DATASET,
+        image_reader_writer=dataset.reader().name,
+        planner=variant.planner,
+        **variant.arguments,
+    )
+    configurations = tuple(name for name in ("2d", "3d_lowres", "3d_fullres") if name in plan.configuration_names)
+    for folder in (own / DATASET, peer / DATASET):
+        plan.write(folder / f"{plan.plans_name}.json")
         dataset.description.write(folder / "dataset.json")
-    read_by_peer.mkdir()
-    result = preprocess_dataset(dataset, plan, configurations, own / name, workers=1)
+    written.mkdir()
+    result = preprocess_dataset(dataset, plan, configurations, own / DATASET, workers=1)
     assert not result.failures
     driver = Path(__file__).with_name("peer_preprocessing.py")
     subprocess.run(
-        [peer_python, driver, raw, peer, name, own, read_by_peer, *configurations],
+        [peer_python, driver, raw, peer, DATASET, own, written, plan.plans_name, *configurations],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
     )
-    return Both(own / name, peer / name, read_by_peer, plan, configurations, fingerprint)
+    return Both(own / DATASET, peer / DATASET, written, dataset, plan, configurations, fingerprint)
+
+
+@pytest.mark.parity
+def test_the_same_reader_is_chosen(both: Both) -> None:
+    assert both.dataset.reader().name == (both.written_by_peer / "reader.txt").read_text()
 
 
 @pytest.mark.parity
@@ -103,29 +101,36 @@ def test_fingerprints_agree(both: Both) -> None:
 @pytest.mark.parity
 def test_preprocessed_cases_agree(both: Both) -> None:
     for name in both.configurations:
-        identifier = both.plan.configuration(name).data_identifier
-        own, peer = PreprocessedStore(both.own / identifier), PreprocessedStore(both.peer / identifier)
+        own, peer = both.stores(name)
         assert own.case_ids() == peer.case_ids()
         for case_id in own.case_ids():
             mine, theirs = own.open(case_id), peer.open(case_id)
-            data, expected = mine.data[:], theirs.data[:]
-            for channel, expected_channel in zip(data, expected, strict=True):
-                assert np.abs(channel - expected_channel).max() <= 1e-4 * np.ptp(expected_channel)
+            for channel, expected in zip(mine.data[:], theirs.data[:], strict=True):
+                assert np.abs(channel - expected).max() <= 1e-4 * np.ptp(expected)
             assert mine.seg.dtype == theirs.seg.dtype
             assert (mine.seg[:] == theirs.seg[:]).mean() >= 0.9999
-            compare_properties(own.read_properties(case_id), peer.read_properties(case_id))
+            ours, wanted = own.read_properties(case_id), peer.read_properties(case_id)
+            assert list(ours) == list(wanted)
+            for key in wanted.keys() - {"class_locations"}:
+                assert _as_lists(ours[key]) == _as_lists(wanted[key]), key
+            compare_locations(ours["class_locations"], wanted["class_locations"], mine, theirs)
 
 
-def compare_properties(own: dict[str, object], peer: dict[str, object]) -> None:
-    assert own.keys() == peer.keys()
-    for key in peer.keys() - {"class_locations"}:
-        assert _as_lists(own[key]) == _as_lists(peer[key]), key
-    mine, theirs = own["class_locations"], peer["class_locations"]
-    assert isinstance(mine, dict)
-    assert isinstance(theirs, dict)
-    assert list(mine) == list(theirs)
-    for label, voxels in theirs.items():
-        np.testing.assert_array_equal(mine[label], voxels)
+def compare_locations(own: dict[Any, Any], peer: dict[Any, Any], mine: StoredCase, theirs: StoredCase) -> None:
+    """The same voxels where the label maps are the same; else as many of the class as nnU-Net's rule draws."""
+    seg = mine.seg[:]
+    same = np.array_equal(seg, theirs.seg[:])
+    assert list(own) == list(peer)
+    for label, voxels in peer.items():
+        if same:
+            np.testing.assert_array_equal(own[label], voxels)
+            continue
+        there = mask_of(seg, label)
+        count = int(there.sum())
+        drawn = np.asarray(own[label]).reshape(-1, seg.ndim)
+        assert len(drawn) == min(count, max(10_000, math.ceil(count * 0.01)))
+        assert there[tuple(drawn.T)].all()
+        assert len(np.unique(drawn, axis=0)) == len(drawn)
 
 
 def _as_lists(value: object) -> object:
@@ -133,13 +138,23 @@ def _as_lists(value: object) -> object:
 
 
 @pytest.mark.parity
-def test_each_reads_what_the_other_stored(both: Both) -> None:
+def test_nnunet_reads_our_store(both: Both) -> None:
     for name in both.configurations:
-        own = PreprocessedStore(both.own / both.plan.configuration(name).data_identifier)
+        own, _ = both.stores(name)
         for case_id in own.case_ids():
-            with np.load(both.read_by_peer / f"{name}__{case_id}.npz") as read:
+            with np.load(both.written_by_peer / f"{name}__{case_id}.npz") as read:
                 case = own.open(case_id)
                 np.testing.assert_array_equal(case.data[:], read["data"])
                 np.testing.assert_array_equal(case.seg[:], read["seg"])
                 locations = own.read_properties(case_id)["class_locations"]
                 assert read["locations"].tolist() == [len(voxels) for voxels in locations.values()]
+
+
+@pytest.mark.parity
+def test_the_older_form_with_npz_is_read(both: Both) -> None:
+    older, (_, peer) = PreprocessedStore(both.written_by_peer / "npz"), both.stores(both.configurations[-1])
+    assert older.case_ids() == peer.case_ids()
+    for case_id in peer.case_ids():
+        np.testing.assert_array_equal(older.open(case_id).data[:], peer.open(case_id).data[:])
+        np.testing.assert_array_equal(older.open(case_id).seg[:], peer.open(case_id).seg[:])
+        assert list(older.read_properties(case_id)) == list(peer.read_properties(case_id))
