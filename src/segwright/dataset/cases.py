@@ -126,7 +126,7 @@ def _scan_explicit(
 ) -> tuple[tuple[Case, ...], list[Problem]]:
     cases: list[Case] = []
     problems: list[Problem] = []
-    for case_id, entry in sorted((description.explicit_cases or {}).items()):
+    for case_id, entry in (description.explicit_cases or {}).items():  # as listed: nnU-Net measures them so
         images = tuple(folder / expand_variables(path, environ) for path in entry.images)
         label = folder / expand_variables(entry.label, environ)
         missing = [path for path in (*images, label) if not path.exists()]
