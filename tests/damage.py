@@ -29,6 +29,8 @@ VOXELS = np.random.default_rng(7).normal(100, 30, SHAPE).astype(np.float32)
 PIXELS = np.random.default_rng(8).integers(0, 255, (24, 20)).astype(np.uint8)
 COLOURS = np.random.default_rng(9).integers(0, 255, (12, 10, 3)).astype(np.uint8)
 SPACING_XYZ = (0.75, 0.5, 2.5)
+# Of cases that are whole; no name may end anything.
+STRANGE_NAMES = ("with space", "ünïcode 日本", "new\nline", "quote'\"", "%s{0}")
 SPACING_FILE = b'{"spacing": [2.5, 0.5, 0.75]}'
 
 
@@ -606,3 +608,14 @@ WRONG_SPACING_FILES = {
     "of text": b'{"spacing": ["1", "1", "1"]}',
     "nested too deeply": b'{"spacing": ' + b"[" * 100000 + b"]" * 100000 + b"}",
 }
+
+
+def files_to_refuse() -> dict[str, bytes]:
+    """Small files named .nii.gz by case id, none of which may be read as an image like the others of its data set."""
+    specimens = [
+        specimen
+        for specimen in (*absurd_nifti(), *wrong_gzip())
+        if specimen.ending == ".nii.gz" and specimen.verdict == "refused" and len(specimen.content) < 1 << 20
+    ]
+    contents = {f"bad_{number:03d}": specimen.content for number, specimen in enumerate(specimens)}
+    return {**contents, "bad_empty": b"", "bad_html": b"<html>404</html>", "another_shape": gzipped(nifti())}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from damage import absurd_nifti, gzipped, nifti, wrong_gzip
+from damage import STRANGE_NAMES, files_to_refuse, gzipped, nifti
 from segwright.cli.main import main
 from segwright.dataset import RawDataset, check
 from segwright.errors import CasesFailedError
@@ -16,24 +16,12 @@ from segwright.fingerprint import fingerprint_dataset
 from tiny_datasets import case_ids, make_3d, write_description
 
 WHOLE = case_ids("ballTr", 6)
-STRANGE_NAMES = ("with space", "ünïcode 日本", "new\nline", "quote'\"", "%s{0}")
-
-
-def damaged_files() -> dict[str, bytes]:
-    """Files named .nii.gz by case id, none of which may be read."""
-    specimens = [
-        specimen
-        for specimen in (*absurd_nifti(), *wrong_gzip())
-        if specimen.ending == ".nii.gz" and specimen.verdict == "refused" and len(specimen.content) < 1 << 20
-    ]
-    contents = {f"bad_{number:03d}": specimen.content for number, specimen in enumerate(specimens)}
-    return {**contents, "bad_empty": b"", "bad_html": b"<html>404</html>", "another_shape": gzipped(nifti())}
 
 
 def add_damaged(raw: Path, *, num_labels: int = 12) -> list[str]:
     """Put damaged images, and a few damaged label maps, among the cases; the ids of all that is bad, sorted."""
     image, label_map = raw / f"imagesTr/{WHOLE[0]}_0000.nii.gz", raw / f"labelsTr/{WHOLE[0]}.nii.gz"
-    files = damaged_files()
+    files = files_to_refuse()
     bad = list(files)
     for case_id, content in files.items():
         (raw / f"imagesTr/{case_id}_0000.nii.gz").write_bytes(content)
