@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from segwright import fingerprint as module
 from segwright.cropping import crop_to_nonzero
-from segwright.dataset import RawDataset
+from segwright.dataset import RawDataset, check
 from segwright.errors import CasesFailedError, DatasetError, MissingFileError, PlanError
-from segwright.fingerprint import Fingerprint, fingerprint_dataset
+from segwright.fingerprint import Fingerprint, case_measure, combine_measurements, fingerprint_dataset
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "plans").glob("*__dataset_fingerprint.json"))
 VALUE: dict[str, Any] = json.loads(GOLDEN[0].read_text())
@@ -100,6 +100,21 @@ def test_measurements_equal_the_slow_ones(tmp_path: Path, monkeypatch: pytest.Mo
             assert properties[key] == expected[channel][key]
 
 
+def test_cases_are_measured_while_they_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TOTAL_SAMPLES", 9000.0)
+    dataset = make_dataset(tmp_path, random_cases(4))
+    report = check(tmp_path, measure=case_measure(dataset), workers=2)
+    assert combine_measurements(report.measurements, dataset) == fingerprint_dataset(dataset)
+
+
+def test_a_case_with_an_error_is_not_measured(tmp_path: Path) -> None:
+    cases = random_cases(3)
+    cases["case_1"][0][0, 3, 3, 3] = np.nan
+    dataset = make_dataset(tmp_path, cases)
+    assert set(check(tmp_path, measure=case_measure(dataset)).measurements) == {"case_0", "case_2"}
+    assert check(tmp_path).measurements == {}
+
+
 @pytest.mark.parametrize("num_values", [0, 1, 2, 3, 255, 256, 257, 5000])
 @pytest.mark.parametrize("max_kept", [0, 1 << 10, 1 << 23])
 def test_what_is_drawn_is_what_numpy_draws(monkeypatch: pytest.MonkeyPatch, num_values: int, max_kept: int) -> None:
@@ -109,8 +124,8 @@ def test_what_is_drawn_is_what_numpy_draws(monkeypatch: pytest.MonkeyPatch, num_
     rng = np.random.RandomState(1234)
     assert len(drawn) == 3
     for times in drawn:
-        expected = rng.choice(num_values, 10_000, replace=True) if num_values else []
-        np.testing.assert_array_equal(times, np.bincount(np.asarray(expected, int), minlength=num_values))
+        expected = rng.choice(num_values, 10_000, replace=True) if num_values else np.zeros(0, int)
+        np.testing.assert_array_equal(times, np.bincount(expected, minlength=num_values))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 1001])

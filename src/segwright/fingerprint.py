@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.cropping import box_slices, nonzero_box
+from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.raw import RawDataset
 from segwright.errors import CasesFailedError, DatasetError, GeometryError, ImageError, PlanError, message
@@ -116,20 +117,25 @@ class _Samples:
     counts: NDArray[np.int64]
 
 
-def fingerprint_dataset(dataset: RawDataset, *, workers: int = 1, progress: Progress | None = None) -> Fingerprint:
-    """Measure every training case.
+def fingerprint_dataset(
+    dataset: RawDataset, *, workers: int | None = 1, progress: Progress | None = None
+) -> Fingerprint:
+    """Measure every training case. `workers` of None are as many as cores and memory allow.
 
     Raises:
         CasesFailedError: naming each case that cannot be read or measured; all others were tried as well.
         DatasetError: no case has any foreground.
     """
+    num_channels = len(dataset.description.channel_names)
+    if workers is None:
+        workers = workers_for_reading(dataset.cases, num_channels)
     measured: dict[str, CaseMeasurement] = {}
     failures: dict[str, str] = {}
     for case, result in run_cases(
         partial(
             _read_and_measure,
             reader=dataset.reader(),
-            num_channels=len(dataset.description.channel_names),
+            num_channels=num_channels,
             measure=case_measure(dataset),
         ),
         dataset.cases,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,11 @@ from segwright.errors import DatasetError
 
 if TYPE_CHECKING:
     from segwright.dataset import CheckReport, DatasetLocation, FixReport
+    from segwright.dataset.case_check import Measure
+    from segwright.dataset.case_fix import Change
 
 FOUND_ERRORS = 2
+MANY_FILES = 5
 
 
 def check(
@@ -67,14 +71,18 @@ def check(
 
 
 def check_or_stop(
-    terminal: Terminal, location: DatasetLocation, workers: int | None, group_by: str | None = None
-) -> None:
-    """Check the data set.
+    terminal: Terminal,
+    location: DatasetLocation,
+    workers: int | None,
+    group_by: str | None = None,
+    measure: Measure | None = None,
+) -> CheckReport:
+    """Check the data set, and measure its cases while they are read, if they are to be measured.
 
     Raises:
         DatasetError: with every error that was found.
     """
-    report = _check(terminal, location, workers, group_by)
+    report = _check(terminal, location, workers, group_by, measure)
     for problem in report.warnings:
         terminal.note(f"Warning: {problem.text}")
     if not report.ok:
@@ -82,6 +90,7 @@ def check_or_stop(
         more = f"{len(report.errors)} errors in {location.name}:\n" if len(report.errors) > 1 else ""
         raise DatasetError(more + errors)
     terminal.note(f"{report.num_cases} cases, no errors.")
+    return report
 
 
 def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: int | None) -> FixReport:
@@ -95,26 +104,45 @@ def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: i
 
 
 def _show_fix(terminal: Terminal, fixed: FixReport) -> None:
-    for change in fixed.changes:
-        terminal.answer(f"mended: {change.text}")
-    for change in fixed.unmended:
-        terminal.answer(f"not mended: {change.text}")
+    for word, changes in (("mended", fixed.changes), ("not mended", fixed.unmended)):
+        for text in _summed_up(changes):
+            terminal.answer(f"{word}: {text}")
     terminal.answer(f"{fixed.copy}: a copy with {len(fixed.changes)} changes. What check says of it:")
 
 
-def _check(terminal: Terminal, location: DatasetLocation, workers: int | None, group_by: str | None) -> CheckReport:
+def _summed_up(changes: Sequence[Change]) -> Iterator[str]:
+    """One line a change, or one line for the same change in many files."""
+    from segwright.dataset.problems import some
+
+    alike: dict[str, list[Change]] = {}
+    for change in changes:
+        alike.setdefault(change.what, []).append(change)
+    for what, same in alike.items():
+        if len(same) > MANY_FILES:
+            yield f"{len(same)} files ({some([change.file or str(change.case_id) for change in same])}): {what}."
+        else:
+            yield from (change.text for change in same)
+
+
+def _check(
+    terminal: Terminal,
+    location: DatasetLocation,
+    workers: int | None,
+    group_by: str | None,
+    measure: Measure | None = None,
+) -> CheckReport:
     from segwright.dataset import check as check_dataset
     from segwright.dataset import read_splits
-    from segwright.parallel import available_cores
 
     files = [folder / "splits_final.json" for folder in (location.preprocessed, location.raw)]
     written = next((file for file in files if file.is_file()), None)
     with terminal.progress() as progress:
         return check_dataset(
             location.raw,
-            workers=workers or available_cores(),
+            workers=workers,
             progress=progress,
             environ=os.environ,
             group_by=group_by,
             splits=None if written is None else read_splits(written),
+            measure=measure,
         )

@@ -123,6 +123,7 @@ def plan_dataset(
     import os
 
     from segwright.dataset import RawDataset, grouped_splits, read_groups, write_splits
+    from segwright.fingerprint import FILE_NAME
     from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
@@ -134,9 +135,12 @@ def plan_dataset(
         splits = grouped_splits(location.preprocessed, location.raw, case_ids, groups)
     measured = _measured_before(location.preprocessed, dataset) if not clean else None
     if measured is None:
-        if not checked:
-            check_or_stop(terminal, location, workers, group_by)
-        measured = _measure(terminal, dataset, location.preprocessed, workers)
+        measured = (
+            _measure(terminal, dataset, workers)
+            if checked
+            else _check_and_measure(terminal, location, dataset, workers, group_by)
+        )
+        measured.write(location.preprocessed / FILE_NAME)
     made = make_plan(
         measured,
         dataset.description,
@@ -185,14 +189,21 @@ def _earlier_plan(path: Path) -> Plan:
         ) from error
 
 
-def _measure(terminal: Terminal, dataset: RawDataset, folder: Path, workers: int | None) -> Fingerprint:
-    from segwright.fingerprint import FILE_NAME, fingerprint_dataset
-    from segwright.parallel import available_cores
+def _measure(terminal: Terminal, dataset: RawDataset, workers: int | None) -> Fingerprint:
+    from segwright.fingerprint import fingerprint_dataset
 
     with all_or_nothing(), terminal.progress() as progress:
-        measured = fingerprint_dataset(dataset, workers=workers or available_cores(), progress=progress)
-    measured.write(folder / FILE_NAME)
-    return measured
+        return fingerprint_dataset(dataset, workers=workers, progress=progress)
+
+
+def _check_and_measure(
+    terminal: Terminal, location: DatasetLocation, dataset: RawDataset, workers: int | None, group_by: str | None
+) -> Fingerprint:
+    """Check and measure each case in one reading."""
+    from segwright.fingerprint import case_measure, combine_measurements
+
+    report = check_or_stop(terminal, location, workers, group_by, case_measure(dataset))
+    return combine_measurements(report.measurements, dataset)
 
 
 def _plan_from_files(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,31 @@ from segwright.dataset.problems import Problem
 from segwright.errors import SegwrightError
 from segwright.io import Image, reader_named
 
+Measure = Callable[[Case, Image, Image], Any]
+"""Takes the image and the label map of a case, so that cases are read once for whatever is wanted of them."""
+
 
 @dataclass(frozen=True)
 class CaseTask:
-    """What a worker needs to examine one case."""
+    """What a worker needs to examine one case; `measure` is called with what it read, if there is no error."""
 
     case: Case
     reader_name: str
     num_channels: int
+    measure: Measure | None = None
 
 
 @dataclass(frozen=True)
 class CaseFindings:
     """Problems of a case, and how many voxels of its label map have each value (NaN left out).
 
-    `summary` is for comparing the case with others; None where it cannot be.
+    `summary` is for comparing the case with others; None where it cannot be. `measurement` is what `measure` returned.
     """
 
     problems: tuple[Problem, ...]
     label_counts: Mapping[float, int] = field(default_factory=dict)
     summary: CaseSummary | None = None
+    measurement: Any = None
 
 
 def check_case(task: CaseTask) -> CaseFindings:
@@ -60,10 +65,11 @@ def check_case(task: CaseTask) -> CaseFindings:
     if image is not None and labels is not None:
         problems.extend(_agreement_problems(case, image, labels))
     counts = {} if labels is None else _count_values(labels.array)
-    summary = None
+    summary = measurement = None
     if image is not None and labels is not None and not any(problem.severity == "error" for problem in problems):
         summary = summarise_case(case.case_id, image, labels, counts)
-    return CaseFindings(problems=tuple(problems), label_counts=counts, summary=summary)
+        measurement = None if task.measure is None else task.measure(case, image, labels)
+    return CaseFindings(problems=tuple(problems), label_counts=counts, summary=summary, measurement=measurement)
 
 
 def _error(case: Case, file: str | None, what: str, remedy: str = "") -> Problem:

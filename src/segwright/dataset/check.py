@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from segwright.dataset.case_check import CaseFindings, CaseTask, check_case
+from segwright.dataset.case_check import CaseFindings, CaseTask, Measure, check_case
+from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, scan_dataset
 from segwright.dataset.cohort_check import compare_cases
 from segwright.dataset.description import FILE_NAME, DatasetDescription, parse_description
@@ -26,13 +27,17 @@ from segwright.parallel import CaseFailure, Progress, run_cases
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found; `problems` are sorted: those of the data set first, then case by case."""
+    """What `check` found; `problems` are sorted: those of the data set first, then case by case.
+
+    `measurements` has what was measured of each case besides, by its id.
+    """
 
     folder: Path
     name: str
     num_cases: int
     reader_name: str | None
     problems: tuple[Problem, ...]
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -64,16 +69,19 @@ class CheckReport:
 def check(
     dataset_folder: Path,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: Progress | None = None,
     environ: Mapping[str, str] | None = None,
     group_by: str | None = None,
     splits: Sequence[Split] | None = None,
+    measure: Measure | None = None,
 ) -> CheckReport:
     """Examine dataset.json, the names of the files, and every voxel of every case, and report all that is wrong.
 
     `environ` has the values of the variables in an explicit file list. `group_by` says which cases are of one patient
     (see `read_groups`), and `splits` are the folds of a splits file, None where those that will be made are meant.
+    `measure` takes the image and the label map of each case without errors; what it returns is in the report.
+    `workers` of None are as many as cores and memory allow.
 
     Raises:
         MissingFileError: the folder or its dataset.json does not exist.
@@ -84,13 +92,14 @@ def check(
     problems: list[Problem] = []
     description = _read_description(folder, problems)
     cases: tuple[Case, ...] = ()
+    checked: list[tuple[Case, CaseFindings]] = []
     reader: ImageReaderWriter | None = None
     if description is not None:
         cases = _find_cases(folder, description, environ or {}, problems)
         reader = _choose_reader(description, cases, problems)
         groups = None if group_by is None or not cases else read_groups(group_by, [case.case_id for case in cases])
         if reader is not None:
-            checked = list(_check_cases(description, cases, reader, workers, progress))
+            checked = list(_check_cases(description, cases, reader, workers, progress, measure))
             problems.extend(problem for _, findings in checked for problem in findings.problems)
             problems.extend(_check_labels(description, checked))
             problems.extend(_compare(description, reader, checked, groups, splits))
@@ -100,6 +109,7 @@ def check(
         num_cases=len(cases),
         reader_name=None if reader is None else reader.name,
         problems=tuple(sorted(problems, key=_order)),
+        measurements={case.case_id: findings.measurement for case, findings in checked if findings.measurement},
     )
 
 
@@ -170,10 +180,14 @@ def _check_cases(
     description: DatasetDescription,
     cases: tuple[Case, ...],
     reader: ImageReaderWriter,
-    workers: int,
+    workers: int | None,
     progress: Progress | None,
+    measure: Measure | None,
 ) -> Iterator[tuple[Case, CaseFindings]]:
-    tasks = [CaseTask(case, reader.name, len(description.channel_names)) for case in cases]
+    num_channels = len(description.channel_names)
+    tasks = [CaseTask(case, reader.name, num_channels, measure) for case in cases]
+    if workers is None:
+        workers = workers_for_reading(cases, num_channels)
     for task, result in run_cases(
         check_case, tasks, workers=workers, case_id=_case_id, what="checking cases", progress=progress
     ):
