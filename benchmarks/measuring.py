@@ -68,6 +68,13 @@ class Comparison:
             if own.process_peak_bytes and peer.process_peak_bytes
         ]
 
+    def misses(self) -> bool:
+        """Whether a median ratio is below the target."""
+        return any(
+            wanted is not None and statistics.median(ratios) < wanted
+            for ratios, wanted in ((self.speed_ratios, self.wanted_speed), (self.memory_ratios, self.wanted_memory))
+        )
+
 
 def compare(
     name: str,

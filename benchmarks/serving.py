@@ -1,0 +1,44 @@
+"""A process that stays alive and runs tasks when asked, so that imports and compilation are not timed.
+
+Runs in either side's Python: only the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Task = Callable[..., Callable[[], Any]]
+"""Called with a request's arguments, prepares; what it returns is timed, and returns a number to compare or None."""
+
+
+def serve(tasks: Mapping[str, Task]) -> None:
+    """Answer each line of stdin, a task's name and arguments as JSON, with what the task took."""
+    answers = sys.stdout
+    sys.stdout = open(os.devnull, "w")  # what a library prints is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        work = tasks[request["task"]](**request["arguments"])
+        seconds, cpu_seconds = time.perf_counter(), time.process_time()
+        result = work()
+        answer = {
+            "seconds": time.perf_counter() - seconds,
+            "cpu_seconds": time.process_time() - cpu_seconds,
+            "process_peak_bytes": peak_bytes(),
+            "mean": None if result is None else float(result.mean(dtype=float)),
+            "shape": None if result is None else result.shape,
+        }
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process. The kernel's other figure, ru_maxrss, may be the parent's."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("Peak memory is read from /proc/self/status, expected a line with VmHWM. Try Linux.")
