@@ -40,9 +40,7 @@ def check_folds(
 
 
 def _empty_label_maps(counts: LabelCounts, labels: Labels) -> Iterator[Problem]:
-    empty = [
-        case_id for case_id, found in counts.items() if not any(value in found for value in labels.foreground_labels)
-    ]
+    empty = [case_id for case_id, found in counts.items() if not set(found) - {0, labels.ignore_label}]
     if empty:
         yield Problem(
             "warning",
