@@ -25,7 +25,8 @@ def test_the_copy_is_written_told_of_and_checked(segwright, marked: Path, tmp_pa
     outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
     assert outcome.code == 0
     lines = outcome.out.splitlines()
-    assert lines[0] == "mended: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2."
+    files = ", ".join(f"labelsTr/{case_id}.nii.gz" for case_id in case_ids("ballTr", 5))
+    assert lines[0] == f"mended: 6 files ({files} and 1 more): label values: 100 -> 1, 200 -> 2."
     assert lines[-2] == f"{tmp_path / 'mended'}: a copy with 6 changes. What check says of it:"
     assert lines[-1] == "mended: 6 cases, 0 errors, 0 warnings: nothing to mend."
     assert segwright("check", tmp_path / "mended", "--workers", 1).code == 0
@@ -48,6 +49,7 @@ def test_what_cannot_be_mended_is_told(segwright, marked: Path, tmp_path: Path) 
     (marked / "labelsTr" / "ballTr_003.nii.gz").write_bytes(b"torn")
     outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
     assert outcome.code == 2
+    assert "mended: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2." in outcome.out
     assert "not mended: case ballTr_003, labelsTr/ballTr_003.nii.gz: " in outcome.out
     assert "mended: 6 cases, 1 errors" in outcome.out
 

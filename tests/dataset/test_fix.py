@@ -197,6 +197,7 @@ def test_voxels_that_are_no_numbers_get_the_least_value(raw, fix) -> None:
 
 
 def test_cases_that_are_there_twice_or_lack_a_file_are_left_out(raw, fix) -> None:
+    raw.write_labels("a", VALUES.astype(np.float32))
     for source in (raw.image("a", 0), raw.image("a", 1), raw.labels("a")):
         shutil.copyfile(source, source.with_name(source.name.replace("a", "d", 1)))
     shutil.copyfile(raw.image("b", 0), raw.image("e", 0))
@@ -212,7 +213,10 @@ def test_cases_that_are_there_twice_or_lack_a_file_are_left_out(raw, fix) -> Non
         ("e", "imagesTr"),
         ("f", "labelsTr/f.mha"),
     ]
-    assert "case d: left out: image and label map are those of case a." in told(report)
+    assert [change.text for change in report.changes if change.case_id in ("a", "d")] == [
+        "case a, labelsTr/a.mha: stored as whole numbers instead of floating-point numbers.",
+        "case d: left out: image and label map are those of case a.",
+    ]
     assert "splits_final.json: taken out: d, f." in told(report)
     assert json.loads((report.copy / "splits_final.json").read_text()) == [{"train": ["a", "b"], "val": ["c"]}]
     assert sorted(path.name for path in (report.copy / "labelsTr").iterdir()) == ["a.mha", "b.mha", "c.mha"]

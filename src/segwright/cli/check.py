@@ -95,12 +95,9 @@ def check_or_stop(
 
 def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: int | None) -> FixReport:
     from segwright.dataset import fix_dataset
-    from segwright.parallel import available_cores
 
     with terminal.progress() as progress:
-        return fix_dataset(
-            location.raw, output, workers=workers or available_cores(), progress=progress, environ=os.environ
-        )
+        return fix_dataset(location.raw, output, workers=workers, progress=progress, environ=os.environ)
 
 
 def _show_fix(terminal: Terminal, fixed: FixReport) -> None:

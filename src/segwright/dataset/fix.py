@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segwright.dataset.case_fix import Change, MendedCase, MendTask, ValuesTask, copy_case, label_values, mend_case
+from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, scan_dataset, scan_images
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered, with_declared
@@ -69,7 +70,7 @@ def fix_dataset(
     folder: Path,
     output: Path,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: Progress | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> FixReport:
@@ -77,7 +78,8 @@ def fix_dataset(
 
     Mended are label values that are not 0, 1, 2, ..., label maps on another grid than their image's, voxels that are
     no numbers, and numTraining; cases that lack a file or are there twice are left out. The copy appears whole or not
-    at all. `environ` has the values of the variables in an explicit file list, whose files are copied too.
+    at all. `environ` has the values of the variables in an explicit file list, whose files are copied too. `workers`
+    of None are as many as cores and memory allow.
 
     Raises:
         SettingsError: `output` is in use, or it and the data set lie in each other.
@@ -92,7 +94,9 @@ def fix_dataset(
     description = DatasetDescription.from_json(mended, where=str(folder / FILE_NAME))
     record = _Record()
     cases = _complete_cases(folder, description, environ or {}, record)
-    work = _Work(_reader(description, cases), len(description.channel_names), workers, progress)
+    num_channels = len(description.channel_names)
+    workers = workers or workers_for_reading(cases, num_channels)
+    work = _Work(_reader(description, cases), num_channels, workers, progress)
     mapping = label_mapping(_found_values(cases, work), declared)
     if mapping is None:  # told of each label map; the numbering stays as it is
         mapping = {value: value for value in declared}
@@ -105,8 +109,11 @@ def fix_dataset(
         test_mapping = with_declared(mapping, declared)
         tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, test_mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
-        results = _mend([*tasks, *tests], work, record)
+        results = _mend([*tasks, *tests], work)
         kept = _drop_copies(tasks, results, record)
+        for result in results.values():
+            record.changes += result.changes
+            record.unmended += result.unmended
         _write_description(temporary / FILE_NAME, raw, mended, len(kept), record)
         _mend_splits(temporary / SPLITS_NAME, kept, record)
     return FixReport(folder, output, len(kept), *(_sorted(part) for part in (record.changes, record.unmended)))
@@ -234,7 +241,7 @@ def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequenc
             shutil.copyfile(path, target)
 
 
-def _mend(tasks: Sequence[MendTask], work: _Work, record: _Record) -> dict[Path, MendedCase]:
+def _mend(tasks: Sequence[MendTask], work: _Work) -> dict[Path, MendedCase]:
     """Mend every case; the results by the label map's path in the copy."""
     results: dict[Path, MendedCase] = {}
     for task, result in run_cases(
@@ -243,13 +250,11 @@ def _mend(tasks: Sequence[MendTask], work: _Work, record: _Record) -> dict[Path,
         if isinstance(result, CaseFailure):
             copy_case(task)
             result = MendedCase((), (Change(task.case.case_id, None, result.message.rstrip(".")),), None)
-        record.changes += result.changes
-        record.unmended += result.unmended
         results[task.label_copy] = result
     return results
 
 
-def _drop_copies(tasks: Sequence[MendTask], results: Mapping[Path, MendedCase], record: _Record) -> list[str]:
+def _drop_copies(tasks: Sequence[MendTask], results: dict[Path, MendedCase], record: _Record) -> list[str]:
     """Remove the cases whose image and label map are those of an earlier one; returns the ids of the others."""
     first: dict[bytes, str] = {}
     kept = []
@@ -257,6 +262,7 @@ def _drop_copies(tasks: Sequence[MendTask], results: Mapping[Path, MendedCase], 
         case_id, digest = task.case.case_id, results[task.label_copy].digest
         if digest is not None and first.setdefault(digest, case_id) != case_id:
             record.left_out(case_id, None, f"image and label map are those of case {first[digest]}")
+            del results[task.label_copy]
             for path in task.copies:
                 path.unlink()
         else:
