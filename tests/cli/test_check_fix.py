@@ -21,7 +21,9 @@ def marked(raw: Path) -> Path:
 
 
 def test_the_copy_is_written_told_of_and_checked(segwright, marked: Path, tmp_path: Path) -> None:
-    assert segwright("check", marked, "--workers", 1).code == 2
+    outcome = segwright("check", marked, "--workers", 1)
+    assert outcome.code == 2
+    assert outcome.out.endswith("mend the errors before you plan, or see what --fix NEW_FOLDER can.\n")
     outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
     assert outcome.code == 0
     lines = outcome.out.splitlines()

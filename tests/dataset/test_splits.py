@@ -59,7 +59,7 @@ def test_groups_stay_together_and_folds_are_balanced(sizes: list[int], random: A
 
 
 def test_fewer_than_five_groups_and_cases_without_one_are_refused() -> None:
-    with pytest.raises(DatasetError, match=r"expected at least 5 groups, one a fold, got 2"):
+    with pytest.raises(DatasetError, match=r"expected at least 5 groups, one a fold, got 2\. Make smaller groups, or"):
         create_splits(TEN, {case_id: "a" if case_id < "case_05" else "b" for case_id in TEN})
     with pytest.raises(DatasetError, match=r"expected a group for each case, got none for case_09"):
         create_splits(TEN, {case_id: case_id for case_id in TEN[:9]})

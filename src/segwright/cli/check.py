@@ -62,7 +62,8 @@ def check(
         _show_fix(terminal, fixed)
     for problem in report.problems:
         terminal.answer(f"{problem.severity}: {problem.text}")
-    verdict = "nothing to mend" if report.ok else "mend the errors before you plan"
+    hint = "" if fixed is not None else ", or see what --fix NEW_FOLDER can"
+    verdict = "nothing to mend" if report.ok else f"mend the errors before you plan{hint}"
     terminal.answer(
         f"{location.name}: {report.num_cases} cases, {len(report.errors)} errors, {len(report.warnings)} warnings: "
         f"{verdict}."

@@ -85,14 +85,15 @@ def _fold_of_each_group(ids: Sequence[str], groups: Mapping[str, str]) -> dict[s
     return {case_id: fold for fold, held_out in enumerate(folds) for case_id in held_out}
 
 
-def _require_enough(count: int, what: str) -> None:
+def _require_enough(count: int, what: Literal["cases", "groups"]) -> None:
     if count < NUM_FOLDS:
+        instead = "Train fold 'all'" if what == "cases" else "Make smaller groups, or train fold 'all' without groups"
         raise DatasetError(
             message(
                 "cross-validation",
                 expected=f"at least {NUM_FOLDS} {what}, one a fold",
                 got=str(count),
-                remedy=f"Train fold 'all', or write a {FILE_NAME} of your own into the preprocessed data set.",
+                remedy=f"{instead}, or write a {FILE_NAME} of your own into the preprocessed data set.",
             )
         )
 
