@@ -10,30 +10,34 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 Task = Callable[..., Callable[[], Any]]
-"""Called with a request's arguments, prepares; what it returns is timed, and returns a number to compare or None."""
+"""Called with a request's arguments, prepares; what it returns is timed, and returns an array or None."""
 
 
 def serve(tasks: Mapping[str, Task]) -> None:
     """Answer each line of stdin, a task's name and arguments as JSON, with what the task took."""
     answers = sys.stdout
-    sys.stdout = open(os.devnull, "w")  # what a library prints is no answer
-    for line in sys.stdin:
-        request = json.loads(line)
-        work = tasks[request["task"]](**request["arguments"])
-        seconds, cpu_seconds = time.perf_counter(), time.process_time()
-        result = work()
-        answer = {
-            "seconds": time.perf_counter() - seconds,
-            "cpu_seconds": time.process_time() - cpu_seconds,
-            "process_peak_bytes": peak_bytes(),
-            "mean": None if result is None else float(result.mean(dtype=float)),
-            "shape": None if result is None else result.shape,
-        }
-        print(json.dumps(answer), file=answers, flush=True)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # what a library prints is no answer
+        for line in sys.stdin:
+            request = json.loads(line)
+            answer = _measured(tasks[request["task"]](**request["arguments"]))
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+def _measured(work: Callable[[], Any]) -> dict[str, Any]:
+    seconds, cpu_seconds = time.perf_counter(), time.process_time()
+    result = work()
+    return {
+        "seconds": time.perf_counter() - seconds,
+        "cpu_seconds": time.process_time() - cpu_seconds,
+        "process_peak_bytes": peak_bytes(),
+        "mean": None if result is None else float(result.mean(dtype=float)),
+        "shape": None if result is None else result.shape,
+    }
 
 
 def peak_bytes() -> int:
