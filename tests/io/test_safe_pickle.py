@@ -89,6 +89,60 @@ def test_every_other_global_is_refused(data: bytes) -> None:
         loads_pickle(data, where="a.pkl")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "state"),
+    [
+        ("O", ()),  # whose bytes would be taken for addresses
+        ("M8[ns]", ()),
+        ("V8", ()),
+        ("f8", (3, "<", None, None, None, 1 << 40, -1, 0)),
+        ("f8", (3, "<", None, ("a",), {"a": (np.dtype("f8"), 99)}, -1, -1, 0)),
+        ("f8", (3, "<", None, None, None, -1, -1, 63)),
+    ],
+)
+def test_a_dtype_that_numpy_would_trust_in_vain_is_refused(dtype: str, state: Any) -> None:
+    class Crafted:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return np.dtype, (dtype, False, True), state
+
+    with pytest.raises(CheckpointError, match=r"a\.pkl: expected a whole pickle of plain data"):
+        loads_pickle(pickle.dumps([Crafted()]), where="a.pkl")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        (1, (1 << 40,), np.dtype("f8"), False, bytes(8)),
+        (1, (-1,), np.dtype("f8"), False, bytes(8)),
+        (1, (1,), np.dtype("f8"), False, [1.0]),
+        (1, (1,), "f8", False, bytes(8)),
+        (1, (2,), np.dtype("f8"), False, bytes(8)),
+        (),
+    ],
+)
+def test_an_array_that_is_not_its_bytes_is_refused(state: Any) -> None:
+    class Crafted:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return *np.zeros(0).__reduce__()[:2], state
+
+    with pytest.raises(CheckpointError, match=r"a\.pkl: expected a whole pickle of plain data"):
+        loads_pickle(pickle.dumps(Crafted()), where="a.pkl")
+
+
+def test_any_bit_flipped_ends_in_data_or_a_named_error() -> None:
+    value = {"a": [1.5, np.float32(2)], "locations": {1: np.arange(6).reshape(2, 3)}, "shape": (3, 4)}
+    whole = pickle.dumps(value, protocol=4)
+    refused = 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            loads_pickle(bytes(damaged), where="a.pkl")
+        except CheckpointError:
+            refused += 1
+    assert refused > 4 * len(whole)
+
+
 def test_a_torn_pickle_is_told_as_such(tmp_path: Path) -> None:
     whole = pickle.dumps({"a": np.zeros(1000)})
     (tmp_path / "a.pkl").write_bytes(whole[:-50])

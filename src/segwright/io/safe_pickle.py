@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segwright.errors import CheckpointError, MissingFileError, message
 from segwright.io.atomic import atomic_path
@@ -62,7 +65,10 @@ def dump_pickle(value: Any, path: Path) -> None:
         temporary.write_bytes(pickle.dumps(value, protocol=PROTOCOL))
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(pickle._Unpickler):  # in Python: the one in C can be made to crash
+    stack: list[Any]
+    memo: dict[int, Any]
+
     def __init__(self, file: io.BytesIO, where: object) -> None:
         super().__init__(file)
         self._where = where
@@ -82,6 +88,61 @@ class _PlainUnpickler(pickle.Unpickler):
             )
         return allowed
 
+    def load_build(self) -> None:
+        """Give an array or a dtype its content, which numpy believes unseen and may crash on."""
+        state = self.stack.pop()
+        built = self.stack[-1]
+        if isinstance(built, np.ndarray):
+            built.__setstate__(_checked_array_state(state))
+        elif isinstance(built, np.dtype):
+            self.stack[-1] = _with_byte_order(built, state)
+            self.memo.update({key: self.stack[-1] for key, known in self.memo.items() if known is built})
+        else:
+            raise ValueError(f"Expected an array or a dtype to fill, got {type(built).__name__}.")
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+
+
+def _plain_dtype(name: Any, *options: Any) -> np.dtype[Any]:
+    if not isinstance(name, str) or not re.fullmatch(r"[biufc][0-9]{1,2}|[SU][0-9]{1,6}|\?", name):
+        raise ValueError(f"Expected the dtype of numbers or text, got {name!r}.")
+    return np.dtype(name)
+
+
+def _with_byte_order(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
+    """The dtype in the byte order of its pickled state, which must have nothing else to say."""
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+    if order not in ("<", ">", "|", "="):
+        raise ValueError(f"Expected a byte order, got {order!r}.")
+    ordered: np.dtype[Any] = dtype.newbyteorder(order)
+    if state[1:] != ordered.__reduce__()[2][1:]:
+        raise ValueError(f"Expected the state of {dtype}, got {state!r}.")
+    return ordered
+
+
+def _checked_array_state(state: Any) -> Any:
+    _, shape, dtype, is_fortran, data = state
+    sizes_known = isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)
+    if not sizes_known or not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+        raise ValueError(f"Expected shape, dtype and bytes of an array, got {type(data).__name__}.")
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(f"Expected the bytes of an array of shape {shape}, got {len(data)}.")
+    return 1, shape, dtype, bool(is_fortran), data
+
+
+def _empty_array(subtype: Any, shape: Any, dtype: Any) -> NDArray[Any]:
+    return np.empty(0)
+
+
+def _plain_scalar(dtype: Any, data: bytes) -> Any:
+    if not isinstance(dtype, np.dtype) or len(data) != dtype.itemsize:
+        raise ValueError(f"Expected one number of {dtype}, got {len(data)} bytes.")
+    return np.frombuffer(data, dtype)[0]
+
+
+def _array_from_buffer(buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> Any:
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
@@ -93,26 +154,15 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _array_from_buffer(buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> Any:
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
-
-
-def _numpy_reconstructors() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    array_callable = np.empty(0).__reduce__()[0]
-    scalar_callable = np.float64(0).__reduce__()[0]
-    return array_callable, scalar_callable  # type: ignore[return-value]
-
-
-_RECONSTRUCT_ARRAY, _RECONSTRUCT_SCALAR = _numpy_reconstructors()
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
     ("builtins", "complex"): complex,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT_ARRAY,
-    ("numpy.core.multiarray", "scalar"): _RECONSTRUCT_SCALAR,
+    ("numpy", "ndarray"): "numpy.ndarray",  # named, never called
+    ("numpy", "dtype"): _plain_dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.multiarray", "scalar"): _plain_scalar,
     ("numpy.core.numeric", "_frombuffer"): _array_from_buffer,
     ("_codecs", "encode"): _encode_latin1,  # how protocols below 3 write bytes,
     ("builtins", "bytes"): _no_bytes,  # and how they write none

@@ -154,7 +154,7 @@ class PreprocessedStore:
         """
         data, seg = self._path(case_id, ".b2nd"), self._path(case_id, f"{_LABEL_SUFFIX}.b2nd")
         if data.is_file() and seg.is_file():
-            return StoredCase(_open_array(data), _open_array(seg))
+            return _stored_case(_open_array(data), _open_array(seg), data)
         archive = self._path(case_id, ".npz")
         arrays = [
             _open_numpy(self._path(case_id, f"{suffix}.npy"), archive, key)
@@ -162,7 +162,7 @@ class PreprocessedStore:
         ]
         if arrays[0] is None or arrays[1] is None:
             raise self._missing(case_id)
-        return StoredCase(arrays[0], arrays[1])
+        return _stored_case(arrays[0], arrays[1], archive)
 
     def remove(self, case_id: str) -> None:
         """Delete the files of a case."""
@@ -245,15 +245,37 @@ def _no_filter(label_map: NDArray[Any], blocks: Shape) -> Any:
     return blosc2.Filter.NOFILTER
 
 
+@dataclass(frozen=True, eq=False)
+class _NamedArray:
+    """An array whose file is named when a part of it cannot be unpacked; blosc2 raises RuntimeError for that."""
+
+    array: SliceableArray
+    path: Path
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        try:
+            return self.array[index]
+        except RuntimeError as error:
+            raise _damaged(self.path, error) from error
+
+
+def _stored_case(data: SliceableArray, seg: SliceableArray, path: Path) -> StoredCase:
+    if len(data.shape) != 4 or tuple(seg.shape) != (1, *data.shape[1:]):
+        raise _damaged(path, ValueError(f"shapes {tuple(data.shape)} and {tuple(seg.shape)} of image and label map"))
+    return StoredCase(data, seg)
+
+
 def _open_array(path: Path) -> SliceableArray:
     import blosc2
 
     mapping = {} if os.name == "nt" else {"mmap_mode": "r"}
     try:
-        array: SliceableArray = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
+        array = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
+        return _NamedArray(array, path, tuple(array.shape), array.dtype)
     except Exception as error:  # blosc2 raises RuntimeError, or worse, for a file that is no array of its own
         raise _damaged(path, error) from error
-    return array
 
 
 def _open_numpy(unpacked: Path, archive: Path, key: str) -> NDArray[Any] | None:
