@@ -353,8 +353,8 @@ def _memory(subject: Subject) -> Iterator[str]:
         "0.5 to 1 GB, comes on top."
     )
     yield (
-        f"On a CPU it is {gigabytes(cpu.total)}, within 15 % of what was measured, and the process takes up to two "
-        "thirds more. --measure measures a step on this machine."
+        f"On a CPU it is {gigabytes(cpu.total)}, within 15 % of what was measured there; the process takes more, "
+        "because memory that was released is kept for later. --measure measures a step on this machine."
     )
 
 

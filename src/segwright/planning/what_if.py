@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from segwright.errors import PlanError, message
 from segwright.planning.budget import Budget
 from segwright.planning.comparison import Replanned, plan_again
 from segwright.planning.configuration import Configuration
@@ -34,6 +36,10 @@ class Speed:
     seconds_per_iteration: float
     multiplications: int
     source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The three fields."""
+        return asdict(self)
 
     def hours(self, multiplications: int, budget: Budget) -> float:
         """Hours of a training whose iterations take that many multiplications, scaled by them; validation included."""
@@ -118,7 +124,7 @@ class WhatIf:
             "fits_by_count": self.fits_by_count,
             "fits_by_bytes": self.fits_by_bytes,
             "work_factor": self.work_factor,
-            "speed": None if self.speed is None else self.speed.__dict__,
+            "speed": None if self.speed is None else self.speed.to_json(),
             "needs_preprocessing": self.edited.needs_preprocessing,
             "sentences": list(self.sentences()),
         }
@@ -138,7 +144,10 @@ class WhatIf:
 
     def snippet(self) -> str:
         """The configuration as it goes into the plans file, under the key `configurations`."""
-        return f'"{self.edited.name}": {json.dumps(dict(self.edited.entry), indent=4)}'
+        text = json.dumps(dict(self.edited.entry), indent=4)
+        for _ in range(2):  # lists of numbers, then lists of these, on one line
+            text = re.sub(r"\[\s+([^{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+        return f'"{self.edited.name}": {text}'
 
 
 def what_if(
@@ -156,9 +165,18 @@ def what_if(
     `budgets` are those of the configuration as it is and as edited, `speed` the measured one of either.
 
     Raises:
-        PlanError: where the data cannot be planned.
+        PlanError: where the data cannot be planned, or the network is not one of nnU-Net's two.
     """
     before = edited.plan.configuration(edited.inherits_from)
+    if before.architecture.kind == "other":
+        raise PlanError(
+            message(
+                "--set",
+                expected="a network of nnU-Net's, plain or residual, whose memory and time can be computed",
+                got=before.architecture.network_class_name,
+                remedy="Edit the plans file, and let --measure take steps of it.",
+            )
+        )
     replanned = [
         plan_again(edited.plan, fingerprint, description, configuration, gpu_memory_gb=gpu_memory_gb)
         for configuration in (before, edited.configuration)
@@ -276,11 +294,20 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
 
 
 def _other_depth(configuration: Configuration) -> Iterator[str]:
+    architecture = configuration.architecture
     topology = choose_topology(configuration.spacing_mm, configuration.patch_size)
-    if topology.strides != configuration.architecture.strides and topology.patch_size == configuration.patch_size:
+    if topology.strides == architecture.strides or topology.patch_size != configuration.patch_size:
+        return
+    if topology.num_stages != architecture.num_stages:
         yield (
             f"It works with the network as it is. For this patch the planner would choose {topology.num_stages} "
-            f"resolutions instead of {configuration.architecture.num_stages}: n_stages={topology.num_stages}."
+            f"resolutions instead of {architecture.num_stages}: --set n_stages={topology.num_stages}."
+        )
+    else:
+        strides = json.dumps([list(stride) for stride in topology.strides], separators=(",", ":"))
+        yield (
+            f"It works with the network as it is. For this patch the planner would shrink the axes by "
+            f"{sizes(topology.divisor)} instead of {sizes(architecture.total_stride)}: --set strides={strides}."
         )
 
 
@@ -313,18 +340,24 @@ def _memory(answer: WhatIf) -> str:
 
 
 def _time(answer: WhatIf) -> str:
-    factor = f"An iteration takes about {times(answer.work_factor)} times as long as now"
+    factor = answer.work_factor
+    alike = abs(factor - 1) < 0.01
+    iteration = "as long as now" if alike else f"about {times(factor)} times as long as now"
     now, then = answer.now.hours, answer.then.hours
     if answer.speed is None or now is None or then is None:
-        total = answer.work_factor * answer.then.iterations / answer.now.iterations
+        total = factor * answer.then.iterations / answer.now.iterations
         return (
-            f"{factor}, by the multiplications in the network, and the training {times(total)} times. Nothing says yet "
-            "how long that is here: give --measure, or train an epoch."
+            f"By the multiplications in the network, an iteration takes {iteration}, and the training {times(total)} "
+            "times as long. Nothing says yet how long that is here: give --measure, or train an epoch."
         )
-    return f"{factor}. The training takes about {duration(then)}, now {duration(now)} ({answer.speed.source})."
+    return (
+        f"The training takes about {duration(then)}, now {duration(now)} ({answer.speed.source}). By the "
+        f"multiplications in the network, an iteration takes {iteration}."
+    )
 
 
 def _change(now: int, then: int) -> str:
     if now == then:
         return f"{gigabytes(then)} as before"
-    return f"{gigabytes(then)} instead of {gigabytes(now)} ({100 * (then / now - 1):+.0f} %)"
+    more = f"{times(then / now)} times as much" if then > 2 * now else f"{100 * (then / now - 1):+.0f} %"
+    return f"{gigabytes(then)} instead of {gigabytes(now)} ({more})"

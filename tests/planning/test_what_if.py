@@ -1,0 +1,142 @@
+"""What an edit would do: what fits, how long it takes, what it asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segwright.dataset.description import DatasetDescription
+from segwright.errors import PlanError
+from segwright.fingerprint import Fingerprint
+from segwright.planning.budget import resolve_budget
+from segwright.planning.edits import apply_edits, parse_edits
+from segwright.planning.plan import Plan
+from segwright.planning.what_if import Speed, WhatIf, batch_multiplications, what_if
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
+CASES = 16
+
+
+def ask(*texts: str, data: str = "Dataset901_CTAniso", configuration: str = "3d_fullres", **options: Any) -> WhatIf:
+    plan = Plan.read(GOLDEN / f"{data}__nnUNetPlans.json")
+    edited = apply_edits(plan, configuration, parse_edits(texts), name="mine")
+    return what_if(
+        edited,
+        Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"),
+        DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
+        budgets=(
+            resolve_budget(plan=plan.configuration(configuration).raw),
+            resolve_budget(plan=edited.configuration.raw),
+        ),
+        num_training_cases=CASES,
+        **options,
+    )
+
+
+def told(answer: WhatIf) -> str:
+    return "\n".join(answer.sentences())
+
+
+def test_a_smaller_patch_makes_room_for_a_larger_batch() -> None:
+    answer = ask("batch_size=4", "patch_size=96,96,96")
+    assert answer.fits_by_count
+    assert answer.fits_by_bytes
+    assert answer.then.batch_size_allowed == 5
+    assert "It fits the 8 GB planned for" in told(answer)
+    assert answer.then.step_cuda.total < answer.now.step_cuda.total
+    ratio = 4 * 96**3 / (2 * 80 * 160 * 160)
+    assert answer.work_factor == pytest.approx(ratio, rel=0.01)
+    assert answer.then.samples == 1_000_000
+    assert "1,000,000 patches, 62,500.0 passes" in told(answer)
+    assert "nnU-Net keeps the learning rate" in told(answer)
+
+
+def test_what_does_not_fit_is_said_not_to_fit() -> None:
+    answer = ask("batch_size=8")
+    assert not answer.fits_by_count
+    assert "It does not fit the 8 GB planned for: the planner's count allows a batch of 2" in told(answer)
+    assert ask("batch_size=8", gpu_memory_gb=40).fits_by_count
+
+
+def test_where_count_and_bytes_disagree_both_are_told() -> None:
+    answer = ask("batch_size=3")
+    assert answer.fits_by_bytes
+    assert not answer.fits_by_count
+    assert "may or may not fit" in told(answer)
+
+
+def test_hours_come_from_a_speed_and_go_with_the_work() -> None:
+    plain = ask("batch_size=4")
+    assert plain.then.hours is None
+    assert "give --measure" in told(plain)
+    speed = Speed(2.0, plain.now.multiplications, "by a stopwatch")
+    timed = ask("batch_size=4", "num_epochs=100", speed=speed)
+    # 250 iterations and 50 validation passes an epoch, at a third of the time
+    assert timed.now.hours == pytest.approx(1000 * (250 + 50 / 3) * 2 / 3600)
+    assert timed.then.hours == pytest.approx(timed.now.hours / 10 * 2)
+    assert "by a stopwatch" in told(timed)
+
+
+def test_a_batch_of_one_and_one_beyond_the_five_percent_rule_are_warned_of() -> None:
+    assert "never takes fewer than 2" in told(ask("batch_size=1"))
+    assert "5 %, lest the data be learnt by heart; that allows 9" in told(ask("batch_size=20", data="Dataset903_Hippo"))
+    assert "by heart" not in told(ask("batch_size=9", data="Dataset903_Hippo"))
+    assert "by heart" in told(ask("batch_size=400", configuration="2d"))
+    assert "by heart" not in told(ask("batch_size=100", configuration="2d"))
+
+
+def test_new_data_and_their_planned_patch_are_told() -> None:
+    answer = ask("spacing=1,1,1")
+    assert "segwright preprocess, -c mine" in told(answer)
+    assert "a patch of 160 × 128 × 112" in told(answer)
+    assert answer.to_json()["needs_preprocessing"] is True
+
+
+def test_the_depth_that_the_planner_would_take_is_offered() -> None:
+    strides = next(line for line in ask("patch_size=96,96,96").sentences() if "--set strides=" in line)
+    offered = strides.rpartition("--set ")[2].rstrip(".")
+    assert ask("patch_size=96,96,96", offered).edited.configuration.architecture.total_stride == (16, 16, 16)
+    assert "--set n_stages=5" in told(ask("patch_size=48,64,64"))
+
+
+def test_batch_dice_costs_nothing() -> None:
+    answer = ask("batch_dice=true")
+    assert "costs no memory" in told(answer)
+    assert "as before" in told(answer)
+
+
+def test_adamw_keeps_two_values_a_parameter() -> None:
+    answer = ask("recipe=short")
+    assert answer.then.step_cuda.optimizer == 2 * answer.now.step_cuda.optimizer
+
+
+def test_the_snippet_is_the_entry_and_the_answer_is_json() -> None:
+    answer = ask("n_stages=4", "batch_size=3")
+    assert json.loads(f"{{{answer.snippet()}}}") == {"mine": answer.edited.entry}
+    assert '"features_per_stage": [32, 64, 128, 256],' in answer.snippet()
+    json.dumps(answer.to_json(), allow_nan=False)
+
+
+def test_multiplications_grow_with_the_batch() -> None:
+    answer = ask("batch_size=6")
+    description = DatasetDescription.read(GOLDEN / "Dataset901_CTAniso__dataset.json")
+    assert answer.then.multiplications == batch_multiplications(answer.edited.configuration, description, 6)
+    assert answer.work_factor == 3
+
+
+def test_networks_of_another_kind_are_not_judged() -> None:
+    data = "Dataset901_CTAniso"
+    foreign = {"network_class_name": "my.nets.Swin", "arch_kwargs": {"depth": 4}, "_kw_requires_import": []}
+    plan = Plan.read(GOLDEN / f"{data}__nnUNetPlans.json").with_configuration("3d_fullres", {"architecture": foreign})
+    budget = resolve_budget(plan=plan.configuration("3d_fullres").raw)
+    with pytest.raises(PlanError, match="--measure"):
+        what_if(
+            apply_edits(plan, "3d_fullres", {"batch_size": 3}, name="mine"),
+            Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"),
+            DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
+            budgets=(budget, budget),
+            num_training_cases=CASES,
+        )
