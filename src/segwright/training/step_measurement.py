@@ -97,7 +97,7 @@ def measure_step(
         flags: settings from the command line, `batch_size` and `recipe` among them.
         trainer: `FILE.py:CLASS` of the user's own trainer class.
         memory_limit_bytes: what the process may take, its libraries included; the memory that is free by default.
-        held_memory: also measure `peak_bytes` on the CPU, which takes two more steps.
+        held_memory: also measure `peak_bytes` on the CPU, which takes three more steps.
 
     Raises:
         TrainingError: the steps failed, and not for want of memory.
@@ -188,9 +188,14 @@ def _measure_on_cpu(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasure
 
 
 def _held_bytes(trainer: Trainer) -> int | None:
-    """Peak of the steps while the allocator keeps nothing back; None where it cannot be told to."""
+    """Peak of the steps while the allocator keeps nothing back; None where it cannot be told to.
+
+    A step before it lets the libraries compile and cache what they need for this network (up to 30 MB).
+    """
     if not _reset_peak() or not _set_allocator(*_GIVES_BACK):
         return None
+    _take_steps(trainer, 1)
+    _reset_peak()
     baseline = _resident_bytes()
     _take_steps(trainer)
     peak = _peak_bytes()
@@ -221,7 +226,7 @@ def _measure_on_accelerator(trainer: Trainer, request: Mapping[str, Any]) -> Ste
     )
 
 
-def _take_steps(trainer: Trainer) -> float:
+def _take_steps(trainer: Trainer, count: int = NUM_STEPS) -> float:
     """Build network, optimizer and loss, take steps, let go of all, and return the seconds of the last step."""
     import torch
 
@@ -229,7 +234,7 @@ def _take_steps(trainer: Trainer) -> float:
     batch = random_batch(trainer)
     trainer.network.train()
     seconds = 0.0
-    for _ in range(NUM_STEPS):
+    for _ in range(count):
         start = time.perf_counter()
         trainer.train_step(batch)
         if trainer.device.type == "cuda":

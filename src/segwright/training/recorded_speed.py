@@ -1,0 +1,54 @@
+"""How fast earlier trainings of a configuration were, from their logs."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segwright.training.monitor import LOG_FILE, read_log
+
+
+@dataclass(frozen=True)
+class RecordedSpeed:
+    """Seconds of an epoch (median), validation included, and the settings and the device it was measured with."""
+
+    seconds_per_epoch: float
+    iterations_per_epoch: int
+    val_iterations_per_epoch: int
+    batch_size: int
+    device: str
+    log: Path
+
+
+def recorded_speed(results_folder: Path, plans_name: str, configuration: str) -> RecordedSpeed | None:
+    """Read the newest log of the configuration that has an epoch in it; None where there is none."""
+    folders = results_folder.glob(f"*__{plans_name}__{configuration}")
+    logs = [log for folder in folders for log in folder.glob(f"*/{LOG_FILE}")]
+    for log in sorted(logs, key=lambda path: path.stat().st_mtime, reverse=True):
+        speed = _speed_of(log)
+        if speed is not None:
+            return speed
+    return None
+
+
+def _speed_of(log: Path) -> RecordedSpeed | None:
+    start: dict[str, Any] | None = None
+    seconds: list[float] = []
+    for event in read_log(log):
+        if event.get("event") in ("start", "resume"):
+            start, seconds = event, []
+        elif event.get("event") == "epoch":
+            seconds.append(float(event["seconds"]))
+    if start is None or not seconds:
+        return None
+    settings = start["settings"]
+    return RecordedSpeed(
+        seconds_per_epoch=statistics.median(seconds),
+        iterations_per_epoch=int(settings["num_iterations_per_epoch"]["value"]),
+        val_iterations_per_epoch=int(settings["num_val_iterations_per_epoch"]["value"]),
+        batch_size=int(settings["batch_size"]["value"]),
+        device=str(start["device"]),
+        log=log,
+    )

@@ -1,0 +1,123 @@
+"""Real steps in a process of their own: what they take is what the model says, and what does not fit is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segwright.dataset.description import DatasetDescription
+from segwright.errors import TrainingError
+from segwright.planning.budget import resolve_budget
+from segwright.planning.edits import apply_edits, parse_edits
+from segwright.planning.explain import num_network_inputs
+from segwright.planning.plan import Plan
+from segwright.planning.step_memory import CPU, OPTIMIZER_STATES, estimate_step_memory
+from segwright.training.step_measurement import StepMeasurement, measure_step
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
+CT, HIPPO, CARDIAC = "Dataset901_CTAniso", "Dataset903_Hippo", "Dataset904_Cardiac"
+SMALL = "features_per_stage=8 n_stages=3 patch_size=48,48,48 batch_size=1"
+
+
+def prepare(
+    data: str, configuration: str, edits: str, *, plans: str = "nnUNetPlans", classes: int | None = None
+) -> tuple[Plan, DatasetDescription]:
+    """A plan with the edited configuration as `tiny`, of a data set with so many labels, background included."""
+    plan = Plan.read(GOLDEN / f"{data}__{plans}.json")
+    description = DatasetDescription.read(GOLDEN / f"{data}__dataset.json")
+    if classes is not None:
+        labels = {"background": 0, **{f"organ {value}": value for value in range(1, classes)}}
+        description = DatasetDescription.from_json({**description.raw, "labels": labels})
+    return apply_edits(plan, configuration, parse_edits(edits.split()), name="tiny").plan, description
+
+
+def modelled(plan: Plan, description: DatasetDescription, recipe: str) -> int:
+    configuration = plan.configuration("tiny")
+    optimizer = resolve_budget(plan=configuration.raw, flags={"recipe": recipe}).recipe.optimizer
+    return estimate_step_memory(
+        configuration.architecture,
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size,
+        num_input_channels=num_network_inputs(configuration, description),
+        num_outputs=description.labels.num_outputs,
+        device=CPU,
+        optimizer_states=OPTIMIZER_STATES[optimizer],
+    ).total
+
+
+def check(measured: StepMeasurement, model: int, tolerance: float) -> None:
+    assert measured.fits, measured.problem
+    if measured.peak_bytes is None:
+        pytest.skip("this system cannot tell what a step holds")
+    assert model == pytest.approx(measured.peak_bytes, rel=tolerance)
+    assert measured.reserved_bytes is not None
+    assert measured.reserved_bytes > 0.9 * measured.peak_bytes
+    assert measured.libraries_bytes is not None
+    assert measured.limit_bytes is not None
+    assert measured.limit_bytes > measured.libraries_bytes + measured.reserved_bytes
+    assert measured.seconds_per_iteration is not None
+    assert measured.seconds_per_iteration > 0
+
+
+def test_a_step_holds_what_the_model_says() -> None:
+    plan, description = prepare(HIPPO, "3d_fullres", SMALL)
+    measured = measure_step(plan, "tiny", description, flags={"recipe": "nnunet"})
+    check(measured, modelled(plan, description, "nnunet"), 0.15)
+    assert measured.to_json() == {**dataclasses.asdict(measured), "fits": True}
+
+
+SLOW_CASES = {
+    "many classes": (CARDIAC, "2d", "features_per_stage=4 n_stages=3 patch_size=256,256 batch_size=2", 20, "nnunet"),
+    "AdamW": (HIPPO, "3d_fullres", "features_per_stage=16 batch_size=4", None, "short"),
+    "cascade": (CT, "3d_cascade_fullres", "features_per_stage=4 patch_size=32,64,64 batch_size=2", 10, "nnunet"),
+    "full features": (HIPPO, "3d_fullres", "batch_size=2", None, "nnunet"),
+    "slices": (CARDIAC, "2d", "features_per_stage=8 patch_size=256,256 batch_size=4", None, "nnunet"),
+    "anisotropic": (CARDIAC, "3d_fullres", "features_per_stage=8 patch_size=16,128,128", None, "nnunet"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW_CASES)
+def test_steps_of_all_kinds_hold_what_the_model_says(case: str) -> None:
+    data, configuration, edits, classes, recipe = SLOW_CASES[case]
+    plan, description = prepare(data, configuration, edits, classes=classes)
+    check(measure_step(plan, "tiny", description, flags={"recipe": recipe}), modelled(plan, description, recipe), 0.15)
+
+
+@pytest.mark.slow
+def test_residual_steps_hold_what_the_model_says() -> None:
+    plan, description = prepare(HIPPO, "3d_fullres", SMALL, plans="nnUNetResEncUNetMPlans")
+    check(measure_step(plan, "tiny", description), modelled(plan, description, "nnunet"), 0.15)
+
+
+def test_what_exceeds_the_limit_does_not_fit_and_the_machine_lives() -> None:
+    plan, description = prepare(HIPPO, "3d_fullres", "batch_size=200")
+    measured = measure_step(plan, "tiny", description, memory_limit_bytes=1 << 20)
+    assert not measured.fits
+    assert measured.problem is not None
+    assert "memory" in measured.problem
+    assert measured.peak_bytes is None
+    assert measured.batch_size == 200
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, **process: Any) -> StepMeasurement:
+    """Measure where the process ends in another way."""
+    ended = subprocess.CompletedProcess(args=[], **{"stdout": "", "stderr": "", **process})
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    plan, description = prepare(HIPPO, "3d_fullres", "batch_size=3")
+    return measure_step(plan, "tiny", description)
+
+
+def test_a_process_that_the_system_kills_did_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = ending(monkeypatch, returncode=-9)
+    assert (measured.fits, measured.batch_size) == (False, 3)
+    assert "SIGKILL" in str(measured.problem)
+
+
+def test_another_failure_is_an_error_that_tells_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match=r"tiny.*ZeroDivisionError: division by zero"):
+        ending(monkeypatch, returncode=1, stderr="Traceback ...\nZeroDivisionError: division by zero\n")
