@@ -159,6 +159,8 @@ def test_the_largest_batch_is_searched_and_what_it_means_told(segwright, trained
     answer = one_answer(segwright(*words(trained, "--max-batch", "--device", "cpu", "--json")))
     assert answer["max_batch"]["batch_size"] == 5
     assert answer["max_batch"]["limited"] is True
+    assert answer["max_batch"]["totals"]["samples"] == 1_250_000
+    assert answer["max_batch"]["hours"] == pytest.approx(2.5 * 1000 * (250 + 50 / 3) / 3600)
     device_that_takes(0)
     assert "Not even a batch of 1 fits" in segwright(*words(trained, "--max-batch", "--device", "cpu")).out
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segwright.cli.console import Terminal
+from segwright.cli.explain_trials import Asked, Tried, try_out, work_of
 from segwright.cli.options import (
     DEFAULT_PLANS,
     BatchSizeOption,
@@ -27,25 +27,15 @@ from segwright.cli.options import (
     choose_device,
     locate,
     read_plan,
-    trainer_class_of,
 )
 from segwright.cli.train import training_flags
 from segwright.errors import MissingFileError, SettingsError, message
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetDescription, DatasetLocation
-    from segwright.fingerprint import Fingerprint
     from segwright.planning import Explanation, Plan
     from segwright.planning.budget import Budget
     from segwright.planning.edits import Edited
-    from segwright.planning.step_memory import StepMemory
-    from segwright.planning.what_if import Speed, WhatIf
-    from segwright.training.max_batch import LargestBatch
-    from segwright.training.step_measurement import StepMeasurement
-
-# of the memory that a step holds, a process takes this much: what the allocators of CPU and CUDA keep
-KEPT_BY_ALLOCATOR = {"cpu": 1.4, "cuda": 1.1, "mps": 1.1}
-LIBRARIES_BYTES = 350 << 20
+    from segwright.planning.what_if import WhatIf
 
 
 def explain(
@@ -112,7 +102,7 @@ def explain(
     terminal = Terminal.open()
     location = locate(dataset, workspace)
     plan = read_plan(location, plans)
-    asked = _Asked(
+    asked = Asked(
         terminal=terminal,
         location=location,
         plan=plan,
@@ -137,41 +127,9 @@ def explain(
     return 0
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What was asked, and the files that it is about. `device` is None where nothing is measured."""
-
-    terminal: Terminal
-    location: DatasetLocation
-    plan: Plan
-    fingerprint: Fingerprint
-    description: DatasetDescription
-    gpu_memory_gb: float | None
-    flags: Mapping[str, Any]
-    trainer: str | None
-    measure: bool
-    max_batch: bool
-    memory_bytes: int | None
-    device: str | None
-
-    @property
-    def cases(self) -> int:
-        """Training cases of the first fold."""
-        return training_cases(self.location.preprocessed, len(self.fingerprint.spacings_mm))
-
-    def budget(self, plan: Plan, name: str, flags: Mapping[str, Any] | None = None) -> Budget:
-        """The budget of a configuration."""
-        from segwright.planning.budget import resolve_budget
-
-        return resolve_budget(
-            plan=plan.configuration(name).raw,
-            trainer=_class_settings(self.trainer, plan, name, self.description.raw),
-            flags=self.flags if flags is None else flags,
-        )
-
-
-def _explain_all(asked: _Asked, names: Sequence[str], *, as_json: bool) -> list[dict[str, Any]]:
+def _explain_all(asked: Asked, names: Sequence[str], *, as_json: bool) -> list[dict[str, Any]]:
     from segwright.planning import explain_plan
+    from segwright.planning.wording import duration
 
     answers: list[dict[str, Any]] = []
     told: dict[tuple[str, str], str] = {}
@@ -183,18 +141,18 @@ def _explain_all(asked: _Asked, names: Sequence[str], *, as_json: bool) -> list[
         if not as_json:
             _show_paragraphs(asked.terminal, explanation, told)
             show_budget(asked.terminal, budget, asked.cases)
-        measured, largest, speed = _try_out(asked, asked.plan, name, budget, as_json=as_json)
-        hours = None if speed is None else speed.hours(_work(asked, asked.plan, name, budget), budget)
-        if not as_json and speed is not None and hours is not None:
-            from segwright.cli.explain_view import show_time
-
-            show_time(asked.terminal, speed, hours)
+        tried = try_out(asked, asked.plan, name, budget)
+        speed = tried.speed
+        hours = None if speed is None else speed.hours(work_of(asked, asked.plan, name, budget), budget)
+        if not as_json:
+            tried.show(asked.terminal, asked.cases)
+            if speed is not None and hours is not None:
+                asked.terminal.answer(f"Time: the training takes about {duration(hours)} ({speed.source}).")
         answers.append(
             {
                 **explanation.to_json(),
                 "budget": budget.to_json(asked.cases),
-                "measurement": None if measured is None else measured.to_json(),
-                "max_batch": None if largest is None else largest.to_json(),
+                **tried.to_json(asked.cases),
                 "speed": None if speed is None else speed.to_json(),
                 "hours": hours,
             }
@@ -218,7 +176,7 @@ def _show_paragraphs(terminal: Terminal, explanation: Explanation, told: dict[tu
 
 
 def _answer_edit(
-    asked: _Asked, names: Sequence[str], texts: Sequence[str], save: str | None, *, as_json: bool
+    asked: Asked, names: Sequence[str], texts: Sequence[str], save: str | None, *, as_json: bool
 ) -> dict[str, Any]:
     from segwright.planning.edits import apply_edits, parse_edits
     from segwright.planning.what_if import what_if
@@ -238,8 +196,7 @@ def _answer_edit(
     budgets = asked.budget(edited.plan, name), asked.budget(edited.plan, edited.name)
     if save is not None:
         _refuse_known_name(asked.plan, save)
-    tried = _try_out(asked, edited.plan, edited.name, budgets[1], inherits_from=name, as_json=as_json)
-    measured, largest, speed = tried
+    tried = try_out(asked, edited.plan, edited.name, budgets[1], inherits_from=name)
     answer = what_if(
         edited,
         asked.fingerprint,
@@ -247,27 +204,29 @@ def _answer_edit(
         budgets=budgets,
         num_training_cases=asked.cases,
         gpu_memory_gb=asked.gpu_memory_gb,
-        speed=speed,
+        speed=tried.speed,
     )
     path = _save(asked, edited) if save is not None else None
     if not as_json:
-        _show_edit(asked.terminal, answer, path)
+        _show_edit(asked, answer, tried, path)
     return {
         "configuration": name,
         "what_if": answer.to_json(),
         "budget": budgets[1].to_json(asked.cases),
-        "measurement": None if measured is None else measured.to_json(),
-        "max_batch": None if largest is None else largest.to_json(),
+        **tried.to_json(asked.cases),
         "saved_to": None if path is None else str(path),
     }
 
 
-def _show_edit(terminal: Terminal, answer: WhatIf, path: Path | None) -> None:
-    from segwright.cli.explain_view import show_what_if
+def _show_edit(asked: Asked, answer: WhatIf, tried: Tried, saved_to: Path | None) -> None:
+    from segwright.cli.explain_view import show_snippet, show_what_if
 
-    show_what_if(terminal, answer, saved=path is not None)
-    if path is not None:
-        terminal.answer(f"\nSaved as configuration {answer.edited.name} in {path}.")
+    show_what_if(asked.terminal, answer)
+    tried.show(asked.terminal, asked.cases)
+    if saved_to is None:
+        show_snippet(asked.terminal, answer)
+    else:
+        asked.terminal.answer(f"\nSaved as configuration {answer.edited.name} in {saved_to}.")
 
 
 def _refuse_save_alone(save: str | None) -> None:
@@ -289,163 +248,10 @@ def _refuse_known_name(plan: Plan, name: str) -> None:
         )
 
 
-def _save(asked: _Asked, edited: Edited) -> Path:
+def _save(asked: Asked, edited: Edited) -> Path:
     path = Path(asked.plan.where)
     edited.plan.write(path)
     return path
-
-
-# ---------------------------------------------------------------------- real steps and their speed
-
-
-def _try_out(
-    asked: _Asked,
-    plan: Plan,
-    name: str,
-    budget: Budget,
-    *,
-    inherits_from: str | None = None,
-    as_json: bool,
-) -> tuple[StepMeasurement | None, LargestBatch | None, Speed | None]:
-    """Measure and search as asked; the speed is the measured one, else that of an earlier training."""
-    measured = _measure(asked, plan, name, budget, as_json=as_json) if asked.measure else None
-    largest = _search(asked, plan, name, budget, as_json=as_json) if asked.max_batch else None
-    if measured is not None and measured.seconds_per_iteration is not None:
-        return measured, largest, _measured_speed(asked, plan, name, measured)
-    return measured, largest, _recorded_speed(asked, inherits_from or name)
-
-
-def _measure(asked: _Asked, plan: Plan, name: str, budget: Budget, *, as_json: bool) -> StepMeasurement:
-    from segwright.training.step_measurement import measure_step
-
-    asked.terminal.note(f"Taking training steps of {name} on {asked.device} ...")
-    measured = measure_step(
-        plan,
-        name,
-        asked.description,
-        device=str(asked.device),
-        flags=asked.flags,
-        trainer=asked.trainer,
-        memory_limit_bytes=asked.memory_bytes,
-    )
-    if not as_json:
-        from segwright.cli.explain_view import show_measurement
-
-        model = _model(asked, plan, name, budget, measured.batch_size)
-        show_measurement(asked.terminal, measured, None if model is None else model.total)
-    return measured
-
-
-def _search(asked: _Asked, plan: Plan, name: str, budget: Budget, *, as_json: bool) -> LargestBatch:
-    from segwright.cli.explain_view import show_largest_batch, show_trial
-    from segwright.training.max_batch import largest_batch
-    from segwright.training.step_measurement import measure_step
-
-    def try_batch(batch_size: int) -> StepMeasurement:
-        return measure_step(
-            plan,
-            name,
-            asked.description,
-            device=str(asked.device),
-            flags={**asked.flags, "batch_size": batch_size},
-            trainer=asked.trainer,
-            memory_limit_bytes=asked.memory_bytes,
-            held_memory=False,
-        )
-
-    asked.terminal.note(f"Searching the largest batch of {name} that fits {asked.device} ...")
-    first = _first_guess(asked, plan, name, budget)
-    largest = largest_batch(try_batch, first=first, told=lambda trial: show_trial(asked.terminal, trial))
-    if not as_json:
-        of_it = asked.budget(plan, name, {**asked.flags, "batch_size": max(largest.batch_size, 1)})
-        show_largest_batch(asked.terminal, largest, of_it, asked.cases)
-    return largest
-
-
-def _first_guess(asked: _Asked, plan: Plan, name: str, budget: Budget) -> int:
-    """The batch size that would fill the memory by our model."""
-    kind = str(asked.device).partition(":")[0]
-    free = _free_bytes(asked, kind)
-    one, two = (_model(asked, plan, name, budget, batch_size) for batch_size in (1, 2))
-    if one is None or two is None:
-        return int(budget.value("batch_size"))
-    a_patch = (two.total - one.total) * KEPT_BY_ALLOCATOR[kind]
-    return max(1, 1 + int((free - one.total * KEPT_BY_ALLOCATOR[kind]) / a_patch))
-
-
-def _free_bytes(asked: _Asked, kind: str) -> int:
-    from segwright.parallel import available_memory_bytes
-
-    if kind == "cuda":
-        import torch
-
-        total = torch.cuda.get_device_properties(torch.device(str(asked.device))).total_memory
-        return min(asked.memory_bytes or total, total)
-    return min(asked.memory_bytes or (1 << 62), available_memory_bytes()) - LIBRARIES_BYTES
-
-
-def _model(asked: _Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> StepMemory | None:
-    """What the step should hold on the device; None for a network of another kind."""
-    from segwright.planning.explain import num_network_inputs
-    from segwright.planning.step_memory import OPTIMIZER_STATES, STEP_DEVICES, estimate_step_memory
-
-    configuration = plan.configuration(name)
-    if configuration.architecture.kind == "other":
-        return None
-    return estimate_step_memory(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
-        batch_size=batch_size,
-        num_input_channels=num_network_inputs(configuration, asked.description),
-        num_outputs=asked.description.labels.num_outputs,
-        device=STEP_DEVICES[str(asked.device).partition(":")[0]],
-        optimizer_states=OPTIMIZER_STATES[budget.recipe.optimizer],
-    )
-
-
-def _work(asked: _Asked, plan: Plan, name: str, budget: Budget) -> int:
-    from segwright.planning.what_if import batch_multiplications
-
-    return batch_multiplications(plan.configuration(name), asked.description, int(budget.value("batch_size")))
-
-
-def _measured_speed(asked: _Asked, plan: Plan, name: str, measured: StepMeasurement) -> Speed | None:
-    from segwright.planning.what_if import Speed, batch_multiplications
-
-    if measured.seconds_per_iteration is None:
-        return None
-    return Speed(
-        seconds_per_iteration=measured.seconds_per_iteration,
-        multiplications=batch_multiplications(plan.configuration(name), asked.description, measured.batch_size),
-        source=f"by the step measured on {measured.device}, loading and augmentation aside",
-    )
-
-
-def _recorded_speed(asked: _Asked, name: str) -> Speed | None:
-    """The speed of the newest training of the configuration, where there is one."""
-    from segwright.planning.what_if import VALIDATION_SHARE, Speed, batch_multiplications
-    from segwright.training.recorded_speed import recorded_speed
-
-    configuration = asked.plan.configuration(name)
-    recorded = recorded_speed(asked.location.results, asked.plan.plans_name, name)
-    if recorded is None or configuration.architecture.kind == "other":
-        return None
-    iterations = recorded.iterations_per_epoch + VALIDATION_SHARE * recorded.val_iterations_per_epoch
-    return Speed(
-        seconds_per_iteration=recorded.seconds_per_epoch / iterations,
-        multiplications=batch_multiplications(configuration, asked.description, recorded.batch_size),
-        source=f"by the last training of {name}, on {recorded.device}",
-    )
-
-
-def training_cases(preprocessed: Path, num_cases: int) -> int:
-    """Training cases of the first fold: of the splits file, or of the five folds that would be made."""
-    from segwright.dataset import read_splits
-
-    path = preprocessed / "splits_final.json"
-    if path.is_file():
-        return len(read_splits(path)[0].train)
-    return num_cases - -(-num_cases // 5) if num_cases >= 5 else num_cases
 
 
 def show_budget(terminal: Terminal, budget: Budget, cases: int) -> None:
@@ -466,12 +272,3 @@ def _existing(path: Path) -> Path:
             path, expected="a file that `segwright plan` writes", got="no such file", remedy="Plan the data set first."
         )
     )
-
-
-def _class_settings(trainer: str | None, plan: Plan, configuration: str, dataset_json: Any) -> dict[str, Any]:
-    if trainer is None:
-        return {}
-    import torch
-
-    trainer_class = trainer_class_of(trainer)
-    return trainer_class(plan.raw, configuration, 0, dataset_json, device=torch.device("cpu")).user_settings()

@@ -10,7 +10,7 @@ from segwright.planning.wording import duration, gigabytes
 if TYPE_CHECKING:
     from segwright.cli.console import Terminal
     from segwright.planning.budget import Budget
-    from segwright.planning.what_if import Speed, WhatIf
+    from segwright.planning.what_if import WhatIf
     from segwright.training.max_batch import LargestBatch
     from segwright.training.step_measurement import StepMeasurement
 
@@ -48,11 +48,6 @@ def _against_model(peak: int, model: int | None) -> str:
     )
 
 
-def show_time(terminal: Terminal, speed: Speed, hours: float) -> None:
-    """Say how long the training takes."""
-    terminal.answer(f"Time: the training takes about {duration(hours)} ({speed.source}).")
-
-
 def show_trial(terminal: Terminal, trial: StepMeasurement) -> None:
     """Say how a trial ended, while the search goes on."""
     took = "" if trial.reserved_bytes is None else f", takes {gigabytes(trial.reserved_bytes)}"
@@ -75,24 +70,27 @@ def show_largest_batch(terminal: Terminal, largest: LargestBatch, budget: Budget
         terminal.answer("Not even a batch of 1 fits. Take a smaller patch or fewer features: --set patch_size=...")
         return
     beyond = "" if largest.limited else ", the largest that is tried"
+    hours = largest.hours(budget)
     terminal.answer(
         f"The largest batch that fits is {largest.batch_size}{beyond}. The {budget.total_iterations:,} iterations "
         f"stay, so the training would see {budget.samples:,} patches, as many as {budget.passes_over(cases):,.1f} "
-        f"passes over the {cases} training cases. To use it: --batch-size {largest.batch_size}. Leave some room: the "
-        "processes that load batches need memory too."
+        f"passes over the {cases} training cases{'' if hours is None else f', in about {duration(hours)}'}. To use it: "
+        f"--batch-size {largest.batch_size}. Leave some room: the processes that load batches need memory too."
     )
 
 
-def show_what_if(terminal: Terminal, answer: WhatIf, *, saved: bool) -> None:
-    """Print the answer, and the configuration to paste into the plans file."""
+def show_what_if(terminal: Terminal, answer: WhatIf) -> None:
+    """Print the answer."""
     edits = ", ".join(f"{key} = {value}" for key, value in answer.edited.edits.items())
     title = f"{answer.edited.inherits_from} with {edits}"
     terminal.answer(f"\n{title}\n{'=' * len(title)}")
     for sentence in answer.sentences():
         terminal.answer(f"- {sentence}")
-    if not saved:
-        terminal.answer(
-            '\nNothing was changed. To have it, paste this into the plans file under "configurations", or give '
-            "--save NAME:"
-        )
-        terminal.answer(answer.snippet())
+
+
+def show_snippet(terminal: Terminal, answer: WhatIf) -> None:
+    """Print the configuration to paste into the plans file."""
+    terminal.answer(
+        '\nNothing was changed. To have it, paste this into the plans file under "configurations", or give --save NAME:'
+    )
+    terminal.answer(answer.snippet())

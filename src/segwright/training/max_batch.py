@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from segwright.planning.budget import Budget
+from segwright.planning.what_if import Speed
 from segwright.training.step_measurement import StepMeasurement
 
 # a batch this near to one that does not fit is as good as the largest: memory differs by as much from run to run
@@ -21,6 +23,13 @@ class LargestBatch:
     batch_size: int
     limited: bool
     trials: tuple[StepMeasurement, ...]
+
+    def hours(self, budget: Budget) -> float | None:
+        """Hours of a training with this batch, by its trial's time; None where no trial was timed."""
+        timed = [trial.seconds_per_iteration for trial in self.trials if trial.batch_size == self.batch_size]
+        if not timed or timed[0] is None:
+            return None
+        return Speed(timed[0], 1, "the trial").hours(1, budget)
 
     def to_json(self) -> dict[str, Any]:
         """Every field."""

@@ -1,0 +1,237 @@
+"""Real steps for `segwright explain`: what they take, the largest batch, and how fast they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segwright.cli.console import Terminal
+from segwright.cli.options import trainer_class_of
+
+if TYPE_CHECKING:
+    from segwright.dataset import DatasetDescription, DatasetLocation
+    from segwright.fingerprint import Fingerprint
+    from segwright.planning import Plan
+    from segwright.planning.budget import Budget
+    from segwright.planning.step_memory import StepMemory
+    from segwright.planning.what_if import Speed
+    from segwright.training.max_batch import LargestBatch
+    from segwright.training.step_measurement import StepMeasurement
+
+# of the memory that a step holds, a process takes this much: what the allocators of CPU and CUDA keep
+KEPT_BY_ALLOCATOR = {"cpu": 1.4, "cuda": 1.1, "mps": 1.1}
+LIBRARIES_BYTES = 350 << 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked, and the files that it is about. `device` is None where nothing is measured."""
+
+    terminal: Terminal
+    location: DatasetLocation
+    plan: Plan
+    fingerprint: Fingerprint
+    description: DatasetDescription
+    gpu_memory_gb: float | None
+    flags: Mapping[str, Any]
+    trainer: str | None
+    measure: bool
+    max_batch: bool
+    memory_bytes: int | None
+    device: str | None
+
+    @property
+    def cases(self) -> int:
+        """Training cases of the first fold."""
+        return training_cases(self.location.preprocessed, len(self.fingerprint.spacings_mm))
+
+    def budget(self, plan: Plan, name: str, flags: Mapping[str, Any] | None = None) -> Budget:
+        """The budget of a configuration."""
+        from segwright.planning.budget import resolve_budget
+
+        return resolve_budget(
+            plan=plan.configuration(name).raw,
+            trainer=_class_settings(self.trainer, plan, name, self.description.raw),
+            flags=self.flags if flags is None else flags,
+        )
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What real steps gave, where they were asked for, and the speed: measured, else of an earlier training."""
+
+    measured: StepMeasurement | None
+    largest: LargestBatch | None
+    speed: Speed | None
+    model_bytes: int | None
+    largest_budget: Budget | None
+
+    def show(self, terminal: Terminal, cases: int) -> None:
+        """Print what was measured and found."""
+        from segwright.cli.explain_view import show_largest_batch, show_measurement
+
+        if self.measured is not None:
+            show_measurement(terminal, self.measured, self.model_bytes)
+        if self.largest is not None and self.largest_budget is not None:
+            show_largest_batch(terminal, self.largest, self.largest_budget, cases)
+
+    def to_json(self, cases: int) -> dict[str, Any]:
+        """`measurement` and `max_batch`, null where they were not asked for."""
+        largest = None
+        if self.largest is not None and self.largest_budget is not None:
+            largest = {
+                **self.largest.to_json(),
+                "totals": self.largest_budget.to_json(cases)["totals"],
+                "hours": self.largest.hours(self.largest_budget),
+            }
+        return {"measurement": None if self.measured is None else self.measured.to_json(), "max_batch": largest}
+
+
+def try_out(asked: Asked, plan: Plan, name: str, budget: Budget, *, inherits_from: str | None = None) -> Tried:
+    """Measure and search as asked."""
+    measured = _measure(asked, plan, name) if asked.measure else None
+    largest = _search(asked, plan, name, budget) if asked.max_batch else None
+    if measured is not None and measured.seconds_per_iteration is not None:
+        speed = _measured_speed(asked, plan, name, measured)
+    else:
+        speed = _recorded_speed(asked, inherits_from or name)
+    model, largest_budget = None, None
+    if measured is not None:
+        model = _model(asked, plan, name, budget, measured.batch_size)
+    if largest is not None:
+        largest_budget = asked.budget(plan, name, {**asked.flags, "batch_size": max(largest.batch_size, 1)})
+    return Tried(measured, largest, speed, None if model is None else model.total, largest_budget)
+
+
+def _measure(asked: Asked, plan: Plan, name: str) -> StepMeasurement:
+    from segwright.training.step_measurement import measure_step
+
+    asked.terminal.note(f"Taking training steps of {name} on {asked.device} ...")
+    return measure_step(
+        plan,
+        name,
+        asked.description,
+        device=str(asked.device),
+        flags=asked.flags,
+        trainer=asked.trainer,
+        memory_limit_bytes=asked.memory_bytes,
+    )
+
+
+def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch:
+    from segwright.cli.explain_view import show_trial
+    from segwright.training.max_batch import largest_batch
+    from segwright.training.step_measurement import measure_step
+
+    def try_batch(batch_size: int) -> StepMeasurement:
+        return measure_step(
+            plan,
+            name,
+            asked.description,
+            device=str(asked.device),
+            flags={**asked.flags, "batch_size": batch_size},
+            trainer=asked.trainer,
+            memory_limit_bytes=asked.memory_bytes,
+            held_memory=False,
+        )
+
+    asked.terminal.note(f"Searching the largest batch of {name} that fits {asked.device} ...")
+    first = _first_guess(asked, plan, name, budget)
+    return largest_batch(try_batch, first=first, told=lambda trial: show_trial(asked.terminal, trial))
+
+
+def _first_guess(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
+    """The batch size that would fill the memory by our model."""
+    kind = str(asked.device).partition(":")[0]
+    free = _free_bytes(asked, kind)
+    one, two = (_model(asked, plan, name, budget, batch_size) for batch_size in (1, 2))
+    if one is None or two is None:
+        return int(budget.value("batch_size"))
+    a_patch = (two.total - one.total) * KEPT_BY_ALLOCATOR[kind]
+    return max(1, 1 + int((free - one.total * KEPT_BY_ALLOCATOR[kind]) / a_patch))
+
+
+def _free_bytes(asked: Asked, kind: str) -> int:
+    from segwright.parallel import available_memory_bytes
+
+    if kind == "cuda":
+        import torch
+
+        total = torch.cuda.get_device_properties(torch.device(str(asked.device))).total_memory
+        return min(asked.memory_bytes or total, total)
+    return min(asked.memory_bytes or (1 << 62), available_memory_bytes()) - LIBRARIES_BYTES
+
+
+def _model(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> StepMemory | None:
+    """What the step should hold on the device; None for a network of another kind."""
+    from segwright.planning.explain import num_network_inputs
+    from segwright.planning.step_memory import OPTIMIZER_STATES, STEP_DEVICES, estimate_step_memory
+
+    configuration = plan.configuration(name)
+    if configuration.architecture.kind == "other":
+        return None
+    return estimate_step_memory(
+        configuration.architecture,
+        patch_size=configuration.patch_size,
+        batch_size=batch_size,
+        num_input_channels=num_network_inputs(configuration, asked.description),
+        num_outputs=asked.description.labels.num_outputs,
+        device=STEP_DEVICES[str(asked.device).partition(":")[0]],
+        optimizer_states=OPTIMIZER_STATES[budget.recipe.optimizer],
+    )
+
+
+def work_of(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
+    from segwright.planning.what_if import batch_multiplications
+
+    return batch_multiplications(plan.configuration(name), asked.description, int(budget.value("batch_size")))
+
+
+def _measured_speed(asked: Asked, plan: Plan, name: str, measured: StepMeasurement) -> Speed | None:
+    from segwright.planning.what_if import Speed, batch_multiplications
+
+    if measured.seconds_per_iteration is None:
+        return None
+    return Speed(
+        seconds_per_iteration=measured.seconds_per_iteration,
+        multiplications=batch_multiplications(plan.configuration(name), asked.description, measured.batch_size),
+        source=f"by the step measured on {measured.device}, loading and augmentation aside",
+    )
+
+
+def _recorded_speed(asked: Asked, name: str) -> Speed | None:
+    """The speed of the newest training of the configuration, where there is one."""
+    from segwright.planning.what_if import VALIDATION_SHARE, Speed, batch_multiplications
+    from segwright.training.recorded_speed import recorded_speed
+
+    configuration = asked.plan.configuration(name)
+    recorded = recorded_speed(asked.location.results, asked.plan.plans_name, name)
+    if recorded is None or configuration.architecture.kind == "other":
+        return None
+    iterations = recorded.iterations_per_epoch + VALIDATION_SHARE * recorded.val_iterations_per_epoch
+    return Speed(
+        seconds_per_iteration=recorded.seconds_per_epoch / iterations,
+        multiplications=batch_multiplications(configuration, asked.description, recorded.batch_size),
+        source=f"by the last training of {name}, on {recorded.device}",
+    )
+
+
+def training_cases(preprocessed: Path, num_cases: int) -> int:
+    """Training cases of the first fold: of the splits file, or of the five folds that would be made."""
+    from segwright.dataset import read_splits
+
+    path = preprocessed / "splits_final.json"
+    if path.is_file():
+        return len(read_splits(path)[0].train)
+    return num_cases - -(-num_cases // 5) if num_cases >= 5 else num_cases
+
+
+def _class_settings(trainer: str | None, plan: Plan, configuration: str, dataset_json: Any) -> dict[str, Any]:
+    if trainer is None:
+        return {}
+    import torch
+
+    trainer_class = trainer_class_of(trainer)
+    return trainer_class(plan.raw, configuration, 0, dataset_json, device=torch.device("cpu")).user_settings()
