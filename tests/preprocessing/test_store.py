@@ -35,7 +35,6 @@ def store(tmp_path: Path) -> PreprocessedStore:
     [  # nnU-Net 2.8.1
         ((1, 200, 300, 300), (128, 128, 128), 4, (1, 32, 32, 32), (1, 96, 128, 128)),
         ((1, 200, 300, 300), (128, 128, 128), 2, (1, 64, 32, 32), (1, 128, 192, 128)),
-        ((1, 40, 512, 512), (512, 512), 4, (1, 1, 256, 128), (1, 1, 512, 512)),
     ],
 )
 def test_blocks_and_chunks_are_nnunets(
@@ -63,7 +62,16 @@ def test_blocks_and_chunks_stay_within_their_bounds(
     assert math.prod(blocks) * item_bytes <= MAX_BLOCK_BYTES
     assert math.prod(chunks) * item_bytes <= MAX_CHUNK_BYTES
     if len(patch) == 2:
-        assert chunks[1] == 1
+        assert blocks[1] == 1
+
+
+def test_blocks_of_a_chunk_are_even() -> None:
+    assert blocks_and_chunks((1, 35, 52, 34), (40, 56, 40), 4) == ((1, 18, 26, 17), (1, 35, 52, 34))
+
+
+def test_slices_share_a_chunk() -> None:
+    assert blocks_and_chunks((1, 40, 512, 512), (512, 512), 4) == ((1, 1, 256, 128), (1, 6, 512, 512))
+    assert blocks_and_chunks((1, 40, 60, 70), (64, 80), 4) == ((1, 1, 60, 70), (1, 40, 60, 70))
 
 
 def test_a_case_comes_back_as_it_was_written(store: PreprocessedStore) -> None:

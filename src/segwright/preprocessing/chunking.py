@@ -1,7 +1,8 @@
 """How a preprocessed array is cut into compressed blocks and chunks, for patches to be read fast.
 
-Chunks are nnU-Net v2.8's, and blocks as many in a chunk as its. But nnU-Net's leave the last block of a chunk partly
-empty, and what is empty is packed and unpacked all the same; here they are made even, and read up to twice as fast.
+Chunks of volumes are nnU-Net v2.8's, with as many blocks. But nnU-Net's leave the last block of a chunk partly empty,
+and what is empty is packed and unpacked all the same; here they are made even, and read up to twice as fast. For 2D
+patches nnU-Net makes a chunk of each slice, which takes longer to write than to pack; here it takes many.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def blocks_and_chunks(
     chunk = list(block)
     while (axis := _axis_to_grow(chunk, block, image, patch, target, item_bytes)) is not None:
         chunk[axis] = _grown(chunk[axis], block[axis], target[axis])
+    if len(patch_size) == 2:  # a block is still of one slice, and only the blocks that are wanted are read
+        chunk[0] = max(1, min(image[0], MAX_CHUNK_BYTES // (math.prod(chunk) * item_bytes)))
     return (1, *(_even(size, whole) for size, whole in zip(block, chunk, strict=True))), (1, *chunk)
 
 
