@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises."""
     # Before torch loads: a thread that waits for a core which somebody else uses must not spin for it (10x slower).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # a power of two of cycles
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its code, not an error
             stream.reconfigure(errors="backslashreplace")
