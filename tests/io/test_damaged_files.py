@@ -14,7 +14,7 @@ import SimpleITK
 import tifffile
 from imageio import v3 as imageio
 
-from segwright.errors import ImageError
+from segwright.errors import ImageError, MissingFileError
 from segwright.io import reader_named
 
 NOISE = np.random.default_rng(0).normal(size=(12, 30, 31)).astype(np.float32)
@@ -119,6 +119,28 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "case_0000.nii.gz")
     with pytest.raises(ImageError, match="got a folder or device"):
         reader_named("SimpleITKIO").read_image([tmp_path / "case_0000.nii.gz"])
+
+
+@pytest.mark.parametrize("name", ["SimpleITKIO", "NibabelIO", "NaturalImage2DIO", "Tiff3DIO"])
+def test_folders_and_links_to_nothing_are_told(tmp_path: Path, name: str) -> None:
+    ending = reader_named(name).file_endings[0]
+    (tmp_path / f"folder_0000{ending}").mkdir()
+    with pytest.raises(ImageError, match=r"folder_0000\S+: expected an image file, got a folder or device"):
+        reader_named(name).read_image([tmp_path / f"folder_0000{ending}"])
+    (tmp_path / f"link_0000{ending}").symlink_to("gone")
+    with pytest.raises(
+        MissingFileError, match=r"link_0000\S+: expected an image file, got a link to a file that is not"
+    ):
+        reader_named(name).read_image([tmp_path / f"link_0000{ending}"])
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "case_0000.nii.gz"
+    write_whole(path)
+    path.chmod(0)
+    with pytest.raises(ImageError, match=r"case_0000\.nii\.gz: expected .* got .*[Pp]ermission denied"):
+        reader_named("SimpleITKIO").read_image([path])
 
 
 def test_skewed_axes_come_with_a_remedy(tmp_path: Path) -> None:

@@ -126,3 +126,11 @@ def test_a_format_that_cannot_hold_the_values_is_named(tmp_path: Path) -> None:
 def test_a_stack_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="expected one slice, z = 1"):
         reader_named("NaturalImage2DIO").write_labels(np.zeros((2, 4, 4), np.uint8), tmp_path / "a.png", {})
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr", ".hdr"])
+def test_a_format_of_two_files_is_refused_before_half_of_it_is_lost(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"case{ending}"
+    with pytest.raises(ImageError, match=rf"case\{ending}: expected an ending for header and voxels in one file"):
+        reader_named("SimpleITKIO").write_labels(np.zeros((2, 3, 4), np.uint8), path, ITK_PROPERTIES)
+    assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import SimpleITK
 
 FILE_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
+# Formats of two files, which cannot be written as one that is whole or not there.
+VOXELS_BESIDE = (".mhd", ".nhdr", ".hdr", ".img")
 # nnU-Net's: a 2D image becomes one slice, so thick that no planner looks across it.
 SLICE_SPACING_FACTOR_2D = 999
 ORIENTATION = "RAS"
@@ -241,6 +243,15 @@ def _labels_in_space(label_map: NDArray[Any], stuff: Mapping[str, Any]) -> Simpl
 def _write(image: SimpleITK.Image, path: Path) -> None:
     import SimpleITK
 
+    if path.name.lower().endswith(VOXELS_BESIDE):
+        raise ImageError(
+            message(
+                path,
+                expected=f"an ending for header and voxels in one file, such as {FILE_ENDINGS[0]}",
+                got=path.suffix,
+                remedy="Convert the images of the data set to such a format.",
+            )
+        )
     with _silent_itk():
         SimpleITK.WriteImage(image, str(path), useCompression=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def read_json(path: Path, *, error: type[SegwrightError] = DatasetError) -> Any:
             a key twice, a whole number of more than 18 digits, and values nested more than 50 deep.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():  # unlike Path.exists, never an error
         got = "a folder" if path.is_dir() else "a pipe or device"
         raise error(message(path, expected="a JSON file", got=got, remedy="Put the file in this place."))
     try:

@@ -96,8 +96,8 @@ class FormatReaderWriter:
                 ) from error
 
     def _read(self, path: Path, read_file: ReadFile) -> FileContent:
-        require_image_file(path)
         try:
+            require_image_file(path)
             return read_file(path)
         except SegwrightError:
             raise
@@ -125,6 +125,8 @@ def _reason(error: Exception) -> str:
 
 def _remedy(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, PermissionError):
+        return "Ask its owner for the right to read it."
     if "orthonormal" in text:
         return 'Its axes are skewed: mend the header, or write "overwrite_image_reader_writer": "NibabelIO".'
     if "imagecodecs" in text:
