@@ -48,6 +48,8 @@ def check(
       segwright check 4 --fix Dataset004_Mended
       segwright check 4 --json
     """
+    from segwright.dataset.problems import in_brief
+
     terminal = Terminal.open()
     location = locate(dataset, workspace)
     fixed = None if fix is None else _fix(terminal, location, fix, workers)
@@ -60,7 +62,7 @@ def check(
         return 0 if report.ok else FOUND_ERRORS
     if fixed is not None:
         _show_fix(terminal, fixed)
-    for problem in report.problems:
+    for problem in in_brief(report.problems):
         terminal.answer(f"{problem.severity}: {problem.text}")
     hint = "" if fixed is not None else ", or see what --fix NEW_FOLDER can"
     verdict = "nothing to mend" if report.ok else f"mend the errors before you plan{hint}"
@@ -83,11 +85,13 @@ def check_or_stop(
     Raises:
         DatasetError: with every error that was found.
     """
+    from segwright.dataset.problems import in_brief
+
     report = _check(terminal, location, workers, group_by, measure)
-    for problem in report.warnings:
+    for problem in in_brief(report.warnings):
         terminal.note(f"Warning: {problem.text}")
     if not report.ok:
-        errors = "\n".join(problem.text for problem in report.errors)
+        errors = "\n".join(problem.text for problem in in_brief(report.errors))
         more = f"{len(report.errors)} errors in {location.name}:\n" if len(report.errors) > 1 else ""
         raise DatasetError(more + errors)
     terminal.note(f"{report.num_cases} cases, no errors.")

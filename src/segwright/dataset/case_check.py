@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from segwright.dataset.alignment import displacement
 from segwright.dataset.case_summary import CaseSummary, summarise_case
 from segwright.dataset.cases import Case, read_case_image
-from segwright.dataset.problems import Problem
-from segwright.errors import SegwrightError
+from segwright.dataset.problems import Kind, Problem
+from segwright.errors import GeometryError, SegwrightError
 from segwright.io import Image, reader_named
 
 Measure = Callable[[Case, Image, Image], Any]
@@ -72,17 +72,18 @@ def check_case(task: CaseTask) -> CaseFindings:
     return CaseFindings(problems=tuple(problems), label_counts=counts, summary=summary, measurement=measurement)
 
 
-def _error(case: Case, file: str | None, what: str, remedy: str = "") -> Problem:
-    return Problem("error", case.case_id, file, what.rstrip("."), remedy)
+def _error(kind: Kind, case: Case, file: str | None, what: str, remedy: str = "") -> Problem:
+    return Problem("error", kind, case.case_id, file, what.rstrip("."), remedy)
 
 
 def _told_by_reader(case: Case, paths: Sequence[Path], folder: str, error: SegwrightError) -> Problem:
     """Turn a reader's error into a problem; the path that it begins with becomes the problem's file."""
     text = str(error)
+    kind: Kind = "geometry" if isinstance(error, GeometryError) else "unreadable"
     for path in paths:
         if text.startswith(f"{path}: "):
-            return _error(case, f"{folder}/{path.name}", text.removeprefix(f"{path}: "))
-    return _error(case, f"{folder}/{paths[0].name}", text)
+            return _error(kind, case, f"{folder}/{path.name}", text.removeprefix(f"{path}: "))
+    return _error(kind, case, f"{folder}/{paths[0].name}", text)
 
 
 def _image_problems(task: CaseTask, error: SegwrightError) -> list[Problem]:
@@ -100,7 +101,14 @@ def _image_problems(task: CaseTask, error: SegwrightError) -> list[Problem]:
 
 def _voxel_problems(case: Case, image: Image) -> list[Problem]:
     problems = [
-        Problem("warning", case.case_id, "imagesTr", text, "Look whether they overlap; only the voxel grid is used.")
+        Problem(
+            "warning",
+            "position",
+            case.case_id,
+            "imagesTr",
+            text,
+            "Look whether they overlap; only the voxel grid is used.",
+        )
         for text in image.warnings
     ]
     for channel, voxels in enumerate(image.array):
@@ -109,6 +117,7 @@ def _voxel_problems(case: Case, image: Image) -> list[Problem]:
             file = case.image_paths[channel if len(case.image_paths) > 1 else 0]
             problems.append(
                 _error(
+                    "not_a_number",
                     case,
                     f"imagesTr/{file.name}",
                     f"expected numbers only, got {count} voxels of channel {channel} that are NaN or infinite",
@@ -124,6 +133,7 @@ def _label_problems(case: Case, label_map: NDArray[np.float32]) -> list[Problem]
         return []
     return [
         _error(
+            "not_a_number",
             case,
             f"labelsTr/{case.label_path.name}",
             f"expected labels only, got {count} voxels that are NaN",
@@ -138,11 +148,11 @@ def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem
     problems = []
     if image.array.shape[1:] != labels.array.shape[1:]:
         shapes = f"expected the image's shape {image.array.shape[1:]} (z, y, x), got {labels.array.shape[1:]}"
-        problems.append(_error(case, file, shapes, remedy))
+        problems.append(_error("geometry", case, file, shapes, remedy))
     if not image.geometry.same_spacing(labels.geometry):
         spacings = [tuple(round(value, 6) for value in each.geometry.spacing_mm) for each in (image, labels)]
         text = f"expected the image's spacing {spacings[0]} mm (z, y, x), got {spacings[1]}"
-        problems.append(_error(case, file, text, remedy))
+        problems.append(_error("geometry", case, file, text, remedy))
     if not image.geometry.same_position(labels.geometry):
         problems.append(_elsewhere(case, file, image, labels))
     return problems
@@ -153,9 +163,12 @@ def _elsewhere(case: Case, file: str, image: Image, labels: Image) -> Problem:
     text = f"expected the image's position, {wanted}, got {got}"
     found = displacement(labels.geometry, image.geometry, labels.array.shape[1:])
     if found is None:
-        return Problem("warning", case.case_id, file, text, "Look whether they overlap; only the voxel grid is used.")
+        return Problem(
+            "warning", "position", case.case_id, file, text, "Look whether they overlap; only the voxel grid is used."
+        )
     return Problem(
         "warning",
+        "position",
         case.case_id,
         file,
         f"{text}: by the headers the label map is {found.text} against its image",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segwright.dataset.description import DatasetDescription
 from segwright.dataset.problems import Problem
-from segwright.errors import GeometryError, MissingFileError, SegwrightError, message
+from segwright.errors import DatasetError, GeometryError, MissingFileError, message
 from segwright.io import Image, ImageReaderWriter
 
 MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
@@ -129,13 +129,14 @@ def _scan_explicit(
     for case_id, entry in (description.explicit_cases or {}).items():  # as listed: nnU-Net measures them so
         images = tuple(folder / expand_variables(path, environ) for path in entry.images)
         label = folder / expand_variables(entry.label, environ)
-        missing = [path for path in (*images, label) if not path.exists()]
+        missing = [path for path in (*images, label) if not os.path.exists(path)]  # unlike Path.exists, never an error
         problems.extend(_missing_listed(case_id, path) for path in missing)
         count, wanted = len(images), len(description.channel_names)
         if count not in (1, wanted):
             problems.append(
                 Problem(
                     "error",
+                    "files",
                     case_id,
                     "dataset.json",
                     f"expected {wanted} images, one a channel, got {count}",
@@ -151,8 +152,13 @@ def _file_names(folder: Path, file_ending: str) -> list[str]:
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise MissingFileError(message(folder, expected="a folder of images", got=got, remedy="Check the path."))
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())
+    except OSError as error:
+        raise DatasetError(
+            message(folder, expected="a folder to look into", got=error.strerror, remedy="Ask its owner for the right.")
+        ) from error
     chosen = [name for name in names if name.endswith(file_ending)]
     if not chosen:
         endings = Counter("".join(Path(name).suffixes[-2:]) or name for name in names)
@@ -182,13 +188,14 @@ def _holds_all_channels(path: Path, file_ending: str) -> bool:
 
     try:
         return num_channels_in_file(path) > 1
-    except (RuntimeError, SegwrightError):  # unreadable as such, which is the readers' to tell
+    except (RuntimeError, OSError):  # unreadable as such, which is the readers' to tell
         return False
 
 
 def _wrong_name(folder: Path, name: str, file_ending: str) -> Problem:
     return Problem(
         "error",
+        "files",
         None,
         f"{folder.name}/{name}",
         f"expected a name like CASE_0000{file_ending}, with the channel's number in four digits, got '{name}'",
@@ -206,6 +213,7 @@ def _wrong_channels(
     )
     return Problem(
         "error",
+        "files",
         case_id,
         folder.name,
         f"expected {num_channels} channel{'s' if num_channels > 1 else ''} as dataset.json declares, got {got}",
@@ -216,6 +224,7 @@ def _wrong_channels(
 def _no_label(case_id: str, ending: str) -> Problem:
     return Problem(
         "error",
+        "files",
         case_id,
         f"labelsTr/{case_id}{ending}",
         "expected a label map for this image, got nothing there",
@@ -226,6 +235,7 @@ def _no_label(case_id: str, ending: str) -> Problem:
 def _no_image(case_id: str, path: Path) -> Problem:
     return Problem(
         "error",
+        "files",
         case_id,
         f"labelsTr/{path.name}",
         f"expected images of this case in imagesTr, got none named {case_id}_0000...",
@@ -236,4 +246,4 @@ def _no_image(case_id: str, path: Path) -> Problem:
 def _missing_listed(case_id: str, path: Path) -> Problem:
     variable = re.search(r"\$\w+|\$\{\w+\}", str(path))
     remedy = f"Set the variable {variable[0]}." if variable else f"Correct the key 'dataset.{case_id}' in dataset.json."
-    return Problem("error", case_id, str(path), "expected this file, got nothing there", remedy)
+    return Problem("error", "files", case_id, str(path), "expected this file, got nothing there", remedy)

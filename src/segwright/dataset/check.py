@@ -127,10 +127,10 @@ def _read_description(folder: Path, problems: list[Problem]) -> DatasetDescripti
     try:
         description, errors = parse_description(read_json(folder / FILE_NAME), where=FILE_NAME)
     except SegwrightError as error:
-        problems.append(Problem("error", None, FILE_NAME, str(error).rstrip("."), ""))
+        problems.append(Problem("error", "description", None, FILE_NAME, str(error).rstrip("."), ""))
         return None
     for wrong in errors:
-        problems.append(Problem("error", None, None, str(wrong).rstrip("."), ""))
+        problems.append(Problem("error", "description", None, None, str(wrong).rstrip("."), ""))
     if description is not None and (gap := consecutive_labels_problem(description)) is not None:
         problems.append(gap)
     return description
@@ -142,13 +142,14 @@ def _find_cases(
     try:
         cases, found = scan_dataset(folder, description, environ)
     except SegwrightError as error:
-        problems.append(Problem("error", None, None, str(error).rstrip("."), ""))
+        problems.append(Problem("error", "files", None, None, str(error).rstrip("."), ""))
         return ()
     problems.extend(found)
     if len(cases) != description.num_training:
         problems.append(
             Problem(
                 "error",
+                "files",
                 None,
                 f"{FILE_NAME}, key 'numTraining'",
                 f"expected the number of complete cases, {len(cases)}, got {description.num_training}",
@@ -166,7 +167,7 @@ def _choose_reader(
     try:
         reader = choose_reader(ending, wanted_name=wanted)
     except SegwrightError as error:
-        problems.append(Problem("error", None, None, str(error).rstrip("."), ""))
+        problems.append(Problem("error", "reader", None, None, str(error).rstrip("."), ""))
         return None
     for case in cases:
         try:
@@ -192,7 +193,7 @@ def _check_cases(
         check_case, tasks, workers=workers, case_id=_case_id, what="checking cases", progress=progress
     ):
         if isinstance(result, CaseFailure):
-            problem = Problem("error", task.case.case_id, None, result.message.rstrip("."), "")
+            problem = Problem("error", "unreadable", task.case.case_id, None, result.message.rstrip("."), "")
             yield task.case, CaseFindings(problems=(problem,))
         else:
             yield task.case, result

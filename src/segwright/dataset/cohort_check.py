@@ -70,6 +70,7 @@ def _exact_copies(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
         remedy = "Remove one" if same_labels else "Find out which label map is right, and remove the other case"
         yield Problem(
             "warning",
+            "duplicate",
             case.case_id,
             "imagesTr",
             f"expected an image of its own, got voxel for voxel that of case {original.case_id}, {labels}",
@@ -89,6 +90,7 @@ def _near_copies(cases: Sequence[CaseSummary], groups: Mapping[str, str]) -> Ite
         original, case = (cases[part[index]] for part in pairs)
         yield Problem(
             "warning",
+            "near_duplicate",
             case.case_id,
             "imagesTr",
             f"expected an image of its own, got nearly that of case {original.case_id} (correlation "
@@ -105,6 +107,7 @@ def _near_copies(cases: Sequence[CaseSummary], groups: Mapping[str, str]) -> Ite
         found = [f"{cases[pairs[0][index]].case_id} and {cases[pairs[1][index]].case_id}" for index in alike]
         yield Problem(
             "warning",
+            "same_patient",
             None,
             "imagesTr",
             f"cases that look like one patient's, in pairs ({len(found)}): {some(found, '; ')}",
@@ -128,6 +131,7 @@ def _orientations(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
     others = [f"{code} in {len(names)} ({some(names)})" for code, names in sorted(by_code.items()) if code != usual]
     yield Problem(
         "warning",
+        "orientation",
         None,
         "imagesTr",
         f"expected one orientation, got x, y, z axes pointing to {usual} in {len(by_code[usual])} cases, but to "
@@ -149,6 +153,7 @@ def _spacings(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
             found = [f"{cases[index].spacing_mm[axis]:g} mm in {cases[index].case_id}" for index in odd.tolist()]
             yield Problem(
                 "warning",
+                "spacing",
                 None,
                 "imagesTr",
                 f"expected spacings along {name} like the median, {np.exp(middle):.4g} mm, got {some(found)}",
@@ -166,6 +171,7 @@ def _not_images(cases: Sequence[CaseSummary], channel_names: Sequence[str]) -> I
             found = "the same value everywhere" if count == 1 else f"only {count} different values, as in a label map"
             yield Problem(
                 "warning",
+                "image_empty",
                 case.case_id,
                 f"imagesTr, channel {channel} ({name})",
                 f"expected an image, got {found}",
@@ -187,6 +193,7 @@ def _not_hounsfield(cases: Sequence[CaseSummary], channel_names: Sequence[str]) 
             examples = [f"{case_id} ({each.low:.4g} to {each.high:.4g})" for case_id, each in found.items()]
             yield Problem(
                 "warning",
+                "not_hounsfield",
                 None,
                 f"imagesTr, channel {channel} ({name})",
                 f"expected Hounsfield units, with air near -1000, got other values in {len(found)} of {len(cases)} "
@@ -208,6 +215,7 @@ def _unlike_intensities(cases: Sequence[CaseSummary], channel_names: Sequence[st
     for case_id, (first, second) in swapped.items():
         yield Problem(
             "warning",
+            "intensities",
             case_id,
             "imagesTr",
             f"channels {first} ({channel_names[first]}) and {second} ({channel_names[second]}) look interchanged "
@@ -223,6 +231,7 @@ def _unlike_intensities(cases: Sequence[CaseSummary], channel_names: Sequence[st
         channels = sorted({name for names in odd.values() for name in names})
         yield Problem(
             "warning",
+            "intensities",
             None,
             f"imagesTr, channel{'s' if len(channels) > 1 else ''} {', '.join(channels)}",
             f"{len(odd)} of {len(sound)} cases have intensities unlike the others': {some(list(odd))}",

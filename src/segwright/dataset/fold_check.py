@@ -44,6 +44,7 @@ def _empty_label_maps(counts: LabelCounts, labels: Labels) -> Iterator[Problem]:
     if empty:
         yield Problem(
             "warning",
+            "label_map_empty",
             None,
             "labelsTr",
             f"{len(empty)} of {len(counts)} label maps have no foreground: {some(empty)}",
@@ -65,6 +66,7 @@ def _absent_classes(counts: LabelCounts, labels: Labels, splits: Sequence[Split]
             parts += [f"validates without it in fold {', '.join(unvalidated)}"] if unvalidated else []
             yield Problem(
                 "warning",
+                "class_not_in_fold",
                 None,
                 f"{FILE_NAME}, key 'labels'",
                 f"label {value} ({labels.name_of(value)}) is in {len(having)} of {len(counts)} cases "
@@ -95,6 +97,7 @@ def _divided_groups(
     if groups is not None:
         yield Problem(
             "warning",
+            "group_divided",
             None,
             SPLITS_NAME,
             f"expected each group on one side of a fold, got groups on both ({where})",
@@ -103,6 +106,7 @@ def _divided_groups(
     else:
         yield Problem(
             "warning",
+            "same_patient",
             None,
             None,
             f"by their names, several cases are of one patient, and folds have patients on both sides ({where})",

@@ -27,6 +27,7 @@ def undeclared_labels(case: Case, counts: Mapping[float, int], labels: Labels, r
     return [
         Problem(
             "error",
+            "labels_undeclared",
             case.case_id,
             f"labelsTr/{case.label_path.name}",
             f"expected the declared labels {declared}, got {', '.join(found)}{more}",
@@ -40,6 +41,7 @@ def absent_labels(description: DatasetDescription, found: frozenset[float]) -> l
     return [
         Problem(
             "warning",
+            "class_unused",
             None,
             f"{FILE_NAME}, key 'labels'",
             f"expected label {value} ({description.labels.name_of(value)}) in at least one case, got it in none",

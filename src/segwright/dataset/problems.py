@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from segwright.errors import DatasetError
 
-_MAX_NAMES = 5
+MAX_NAMES = 5
+
+Kind = Literal[
+    "channels_alike",
+    "class_not_in_fold",
+    "class_rare",
+    "class_unused",
+    "description",
+    "duplicate",
+    "files",
+    "geometry",
+    "group_divided",
+    "image_empty",
+    "intensities",
+    "label_map_empty",
+    "label_map_repeated",
+    "labels_not_consecutive",
+    "labels_undeclared",
+    "near_duplicate",
+    "not_a_number",
+    "not_hounsfield",
+    "orientation",
+    "position",
+    "reader",
+    "same_patient",
+    "shape",
+    "spacing",
+    "unreadable",
+]
+"""Names of findings for programs; they stay as they are."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong ("error") or doubtful ("warning") with a data set, its case and its file."""
+    """One thing that is wrong ("error") or doubtful ("warning") with a data set, its case and its file.
+
+    `case_ids` names every case of a finding about several, for which `case_id` is None.
+    """
 
     severity: Literal["error", "warning"]
+    kind: Kind
     case_id: str | None
     file: str | None
     what: str
     remedy: str
+    case_ids: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -35,5 +71,40 @@ class Problem:
 
 def some(names: Sequence[str], separator: str = ", ") -> str:
     """The first few of many names, and how many more there are."""
-    rest = len(names) - _MAX_NAMES
-    return separator.join(names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - MAX_NAMES
+    return separator.join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def in_brief(problems: Iterable[Problem]) -> list[Problem]:
+    """Put what many cases have in common on one line: the first finding, and the names of the other cases.
+
+    Findings are alike where what they say differs in nothing but the case, its file and numbers.
+    """
+    alike: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
+    for problem in problems:
+        alike[_likeness(problem)].append(problem)
+    return [line for group in alike.values() for line in ([_merged(group)] if len(group) > MAX_NAMES else group)]
+
+
+def _likeness(problem: Problem) -> tuple[str, ...]:
+    folder, _, name = (problem.file or "").partition("/")
+    if not _name(problem):
+        return (problem.text,)
+    what = problem.what
+    for part in (problem.case_id, name):
+        what = what.replace(part, "") if part else what
+    return (problem.severity, problem.kind, folder, re.sub(r"\d+", "", what))
+
+
+def _name(problem: Problem) -> str:
+    """What tells a finding from the like of it: its case, or its file."""
+    return problem.case_id or (problem.file or "").partition("/")[2]
+
+
+def _merged(group: Sequence[Problem]) -> Problem:
+    first, *others = group
+    names = list(dict.fromkeys(map(_name, others)))
+    whose = "other cases" if first.case_id is not None else "other files"
+    what = f"{first.what}; the like in {len(names)} {whose}: {some(names)}"
+    cases = tuple(dict.fromkeys(problem.case_id for problem in group if problem.case_id is not None))
+    return replace(first, what=what, case_ids=cases)

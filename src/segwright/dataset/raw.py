@@ -99,6 +99,7 @@ def consecutive_labels_problem(description: DatasetDescription) -> Problem | Non
     mapping = ", ".join(f"{old} -> {new}" for new, old in enumerate(values) if old != new)
     return Problem(
         "error",
+        "labels_not_consecutive",
         None,
         FILE_NAME,
         f"expected the label values 0, 1, 2, ... without a gap, got {', '.join(map(str, values))}",
