@@ -82,7 +82,17 @@ def test_numbers_with_a_scale_are_left_to_itk(tmp_path: Path, scale: tuple[float
     assert itk.read_file(path).array.max() == 23 * (scale[0] or 1) + scale[1]
 
 
-def test_a_header_with_more_in_it_is_read_from_the_file_itself(tmp_path: Path) -> None:
+def test_itk_is_asked_once_for_files_of_one_place(tmp_path: Path) -> None:
+    itk._place_by_itk.cache_clear()
+    for number, number_type in enumerate(NUMBERS):
+        image = nibabel.Nifti1Image(np.full((2, 3, 4), number, number_type), np.diag([1.5, 2, 3, 1]))
+        image.header["descrip"] = f"number {number}"
+        nibabel.save(image, tmp_path / f"{number}.nii.gz")
+        assert (itk.read_file(tmp_path / f"{number}.nii.gz").array == number).all()
+    assert itk._place_by_itk.cache_info().misses == 1
+
+
+def test_a_header_with_more_in_it_is_read(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([1.5, 2, 3, 1]))
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
     path = tmp_path / "image.nii.gz"

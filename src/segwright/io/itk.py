@@ -6,6 +6,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +40,16 @@ def read_file(path: Path) -> FileContent:
     ITK tells where the image lies, and reads what only it can; plain numbers are taken from the file while it is looked
     at whether it is whole, because ITK would unpack it once more.
     """
-    with _silent_itk():
-        reader, layout = _read_header(path)
-        _require_image(reader, path)
-        if layout.number_type is None:
-            return _content(path, _execute(reader, layout))
-    voxels = PlainVoxels(number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
-    require_voxels(layout, look_at=voxels.take)
-    return _content_of(path, reader, voxels.array.reshape(reader.GetSize()[::-1]))
+    if path.name.lower().endswith(nifti_header.FILE_ENDINGS):
+        layout = nifti_header.read_nifti1_header(path)
+        place = None if layout.number_type is None else _place_by_itk(nifti_header.without_numbers(layout))
+        if layout.number_type is not None and place is not None:
+            voxels = PlainVoxels(
+                number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels
+            )
+            require_voxels(layout, look_at=voxels.take)
+            return _content_at(place, path, voxels.array.reshape(place.size[::-1]))
+    return _content(path, _read(path))
 
 
 def read_file_reoriented(path: Path) -> FileContent:
@@ -87,32 +91,24 @@ def num_channels_in_file(path: Path) -> int:
 
 
 def _read(path: Path) -> SimpleITK.Image:
-    with _silent_itk():
-        reader, layout = _read_header(path)
-        _require_image(reader, path)
-        return _execute(reader, layout)
-
-
-def _require_image(reader: SimpleITK.ImageFileReader, path: Path) -> None:
     import SimpleITK
 
-    if reader.GetNumberOfComponents() != 1:
-        raise ImageError(
-            message(
-                path,
-                expected="one number per voxel",
-                got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
-                remedy="Write each component to a file of its own, as channels _0000, _0001 and so on.",
+    with _silent_itk():
+        reader, layout = _read_header(path)
+        if reader.GetNumberOfComponents() != 1:
+            raise ImageError(
+                message(
+                    path,
+                    expected="one number per voxel",
+                    got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
+                    remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
+                )
             )
-        )
-    if not 2 <= reader.GetDimension() <= 4:
-        raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
-
-
-def _execute(reader: SimpleITK.ImageFileReader, layout: VoxelLayout) -> SimpleITK.Image:
-    found = _non_finite_voxels(reader, layout)
-    require_voxels(layout, look_at=None if found is None else found.take)
-    image = reader.Execute()
+        if not 2 <= reader.GetDimension() <= 4:
+            raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
+        found = _non_finite_voxels(reader, layout)
+        require_voxels(layout, look_at=None if found is None else found.take)
+        image = reader.Execute()
     return image if found is None or not found.places.size else _with_nan(image, found.places)
 
 
@@ -125,25 +121,47 @@ def _read_header(path: Path) -> tuple[SimpleITK.ImageFileReader, VoxelLayout]:
     layout = None if read_header is None else read_header(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(image_io)
-    if layout is not None and layout.packed and 0 < layout.skipped <= len(layout.beginning):
-        _read_information_from(layout.beginning[: layout.skipped], reader)
-        reader.SetFileName(str(path))
-    else:
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
     return reader, layout or _layout_by_itk(reader, path)
 
 
-def _read_information_from(header: bytes, reader: SimpleITK.ImageFileReader) -> None:
-    """Give ITK an unpacked NIfTI header in a file of its own: of a packed file it unpacks much, three times over."""
-    descriptor, copy = tempfile.mkstemp(prefix="segwright-", suffix=".nii")
+@dataclass(frozen=True)
+class _Place:
+    """Where an image lies, in ITK's order of axes, x first."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+def _place_of(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> _Place:
+    return _Place(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+@lru_cache(maxsize=16)
+def _place_by_itk(header: bytes) -> _Place | None:
+    """Where ITK sees an image with this NIfTI header, or None where it refuses it or sees none of 2 to 4 dimensions.
+
+    The header is given to it in a file of its own, because of a packed file it unpacks much, and three times over.
+    """
+    import SimpleITK
+
+    descriptor, path = tempfile.mkstemp(prefix="segwright-", suffix=".nii")
     try:
         with open(descriptor, "wb") as file:
             file.write(header)
-        reader.SetFileName(copy)
-        reader.ReadImageInformation()
+        reader = SimpleITK.ImageFileReader()
+        reader.SetImageIO("NiftiImageIO")
+        reader.SetFileName(path)
+        with _silent_itk():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return None
     finally:
-        os.unlink(copy)
+        os.unlink(path)
+    return _place_of(reader) if reader.GetNumberOfComponents() == 1 and 2 <= reader.GetDimension() <= 4 else None
 
 
 # By ending: ITK's name of the format, and what looks at the header before. Other files are what ITK sees in them.
@@ -190,16 +208,14 @@ def _content(path: Path, image: SimpleITK.Image) -> FileContent:
     import SimpleITK
 
     # The view is copied while the image lives; its memory goes with it.
-    return _content_of(path, image, np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32))
+    return _content_at(_place_of(image), path, np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32))
 
 
-def _content_of(
-    path: Path, image: SimpleITK.Image | SimpleITK.ImageFileReader, array: NDArray[np.float32]
-) -> FileContent:
-    """Content of a file with the voxels `array`, whose axes are those of `image` in reverse order."""
-    dimension = image.GetDimension()
+def _content_at(place: _Place, path: Path, array: NDArray[np.float32]) -> FileContent:
+    """Content of a file with the voxels `array`, whose axes are those of `place` in reverse order."""
+    dimension = len(place.size)
     array = array.reshape((1,) * (4 - dimension) + array.shape)
-    spacing = [abs(float(value)) for value in image.GetSpacing()[::-1]]
+    spacing = [abs(float(value)) for value in place.spacing[::-1]]
     if dimension == 2:
         spacing = [max(spacing) * SLICE_SPACING_FACTOR_2D, *spacing]
     spacing = spacing[-3:]
@@ -209,15 +225,11 @@ def _content_of(
         array=array,
         geometry=Geometry(
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
-            origin_mm=image.GetOrigin()[:in_space],
-            direction=_direction_in_space(image.GetDirection(), in_space),
+            origin_mm=place.origin[:in_space],
+            direction=_direction_in_space(place.direction, in_space),
         ),
         properties={
-            "sitk_stuff": {
-                "spacing": image.GetSpacing(),
-                "origin": image.GetOrigin(),
-                "direction": image.GetDirection(),
-            },
+            "sitk_stuff": {"spacing": place.spacing, "origin": place.origin, "direction": place.direction},
             "spacing": spacing,
         },
     )

@@ -77,6 +77,9 @@ _NIFTI_2 = _Layout(
     },
 )
 _MAGIC_BYTES = 4
+# Scale, shown range, description and name of another file in a NIfTI-1 header; code and bits of the type of bytes.
+_OF_NUMBERS = ((112, 120), (124, 132), (148, 252))
+_BYTES = (2, 8)
 _LONGEST_HEADER = 540
 
 
@@ -126,6 +129,19 @@ def read_nifti_header(path: Path) -> VoxelLayout:
         number_type=_number_type(order, values["datatype"][0], values["scale"]),
         beginning=content,
     )
+
+
+def without_numbers(layout: VoxelLayout) -> bytes:
+    """The header of a NIfTI-1 file, without what says of what type and how large its numbers are, and without texts.
+
+    Files of one place have it in common; it is that of an image of bytes.
+    """
+    header = bytearray(layout.beginning[: _NIFTI_1.size] + bytes(_MAGIC_BYTES))
+    for first, end in _OF_NUMBERS:
+        header[first:end] = bytes(end - first)
+    order = "<" if layout.number_type is None else layout.number_type[0]
+    struct.pack_into(f"{order}2h", header, _NIFTI_1.fields["datatype"][0], *_BYTES)
+    return bytes(header)
 
 
 def _is_packed(path: Path) -> bool:
