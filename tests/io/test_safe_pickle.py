@@ -129,6 +129,15 @@ def test_an_array_that_is_not_its_bytes_is_refused(state: Any) -> None:
         loads_pickle(pickle.dumps(Crafted()), where="a.pkl")
 
 
+def test_a_size_beyond_the_file_takes_no_memory() -> None:
+    whole = pickle.dumps(bytearray(10), protocol=5)
+    assert loads_pickle(whole, where="a.pkl") == bytearray(10)
+    size = whole.index(pickle.BYTEARRAY8) + 1
+    for claimed in (100, 1 << 50, (1 << 64) - 1):
+        with pytest.raises(CheckpointError, match="a whole pickle of plain data"):
+            loads_pickle(whole[:size] + claimed.to_bytes(8, "little") + whole[size + 8 :], where="a.pkl")
+
+
 def test_any_bit_flipped_ends_in_data_or_a_named_error() -> None:
     value = {"a": [1.5, np.float32(2)], "locations": {1: np.arange(6).reshape(2, 3)}, "shape": (3, 4)}
     whole = pickle.dumps(value, protocol=4)

@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,6 +69,7 @@ def dump_pickle(value: Any, path: Path) -> None:
 class _PlainUnpickler(pickle._Unpickler):  # in Python: the one in C can be made to crash
     stack: list[Any]
     memo: dict[int, Any]
+    read: Callable[[int], bytes]
 
     def __init__(self, file: io.BytesIO, where: object) -> None:
         super().__init__(file)
@@ -100,7 +102,16 @@ class _PlainUnpickler(pickle._Unpickler):  # in Python: the one in C can be made
         else:
             raise ValueError(f"Expected an array or a dtype to fill, got {type(built).__name__}.")
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+    def load_bytearray8(self) -> None:
+        """Read before memory is taken: the size may be a damaged one."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
 
 
 def _plain_dtype(name: Any, *options: Any) -> np.dtype[Any]:
