@@ -179,3 +179,10 @@ def test_an_unreadable_image_is_left_to_its_readers_and_an_unknown_reader_is_tol
     raw.describe(overwrite_image_reader_writer="MyIO")
     with pytest.raises(DatasetError, match=r"got 'MyIO'"):
         RawDataset.open(raw.folder).reader()
+
+
+@pytest.mark.parametrize("listed", ["x" * 5000, "a\0b", "\ud800", "nothing/there"])
+def test_a_listed_path_that_no_system_knows_is_told_as_missing(raw: RawFolder, listed: str) -> None:
+    raw.describe(dataset={"a": {"images": [listed, listed], "label": listed}})
+    with pytest.raises(DatasetError, match="expected this file, got nothing there"):
+        RawDataset.open(raw.folder)
