@@ -185,6 +185,25 @@ def test_a_script_without_a_main_guard_is_told_what_to_do(tmp_path: Path) -> Non
     assert issubclass(SettingsError, ValueError)
 
 
+@pytest.mark.parametrize(("name", "times"), [("segwright", 1), ("script.py", 3)])
+def test_workers_do_not_run_the_launcher_of_the_command_line(tmp_path: Path, name: str, times: int) -> None:
+    script = tmp_path / name
+    script.write_text(
+        textwrap.dedent(
+            """
+            from math import sqrt
+            from segwright.parallel import run_cases
+
+            print("imported", flush=True)
+            if __name__ == "__main__":
+                print([result for _, result in run_cases(sqrt, [4, 4, 4, 4], workers=2, case_id=str, what="roots")])
+            """
+        )
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["imported"] * times + ["[2.0, 2.0, 2.0, 2.0]"]
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

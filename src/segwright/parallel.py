@@ -38,6 +38,7 @@ _THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 _SECONDS_TO_CLEAN_UP = 3.0
+LAUNCHER = "segwright"
 _SHARE_OF_MEMORY_TO_USE = 0.8
 
 
@@ -177,7 +178,7 @@ def _start_worker(team: dict[Connection, _Worker[T]], function: Callable[[T], An
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    with _interrupts_held_back():
+    with _interrupts_held_back(), _launcher_hidden():
         process.start()
     theirs.close()
     team[ours] = _Worker(process)
@@ -196,6 +197,21 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _launcher_hidden() -> Iterator[None]:
+    """Keep a new process from running the script `segwright`, which imports the command line, as its main module."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or Path(file).name != LAUNCHER:
+        yield
+        return
+    main.__file__ = None
+    try:
+        yield
+    finally:
+        main.__file__ = file
 
 
 def _remove_worker(team: dict[Connection, _Worker[T]], connection: Connection) -> None:
