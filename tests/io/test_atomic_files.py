@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segwright.errors import DatasetError, MissingFileError, WriteError
-from segwright.io.atomic import atomic_path, flush_folder, write_json_atomic, write_text_atomic
+from segwright.io.atomic import atomic_path, flush_folders, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
 
 
@@ -55,7 +55,7 @@ def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at_one_stroke", [True, False])
-def test_a_folder_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_one_stroke: bool) -> None:
+def test_folders_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_one_stroke: bool) -> None:
     import ctypes
 
     for name in ("a", "b"):
@@ -65,8 +65,8 @@ def test_a_folder_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
     library = type("Library", (), {"syncfs": lambda descriptor: flushed.append(descriptor) or 0})
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library if at_one_stroke else object())
     monkeypatch.setattr(os, "fsync", flushed.append)
-    flush_folder(tmp_path)
-    assert len(flushed) == (1 if at_one_stroke else 3)
+    flush_folders([tmp_path, tmp_path / "folder"])
+    assert len(flushed) == (1 if at_one_stroke else 4)
 
 
 def test_json_keeps_the_order_of_keys_and_takes_numpy(tmp_path: Path) -> None:

@@ -191,11 +191,23 @@ def test_a_run_without_anything_to_do_flushes_nothing(
 ) -> None:
     run(dataset, folder)
     flushed: list[Path] = []
-    monkeypatch.setattr("segwright.preprocessing.cohort.flush_folder", flushed.append)
+    monkeypatch.setattr("segwright.preprocessing.cohort.flush_folders", flushed.extend)
     run(dataset, folder)
     assert flushed == []
     run(dataset, folder, overwrite=True)
     assert flushed == [store_of(folder).folder]
+
+
+def test_workers_are_as_many_as_fit_by_the_headers(
+    dataset: RawDataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("segwright.preprocessing.cohort.workers_for", lambda tasks, size: asked.append(size) or 1)
+    for voxels in (10**6, 10**9):
+        monkeypatch.setattr("segwright.preprocessing.cohort.largest_case_voxels", lambda *_, size=voxels: size)
+        run(dataset, folder, workers=None, overwrite=True)
+    assert asked[0] < 400 << 20
+    assert asked[1] > 30 << 30
 
 
 def test_a_torn_copy_of_a_label_map_is_copied_again(dataset: RawDataset, folder: Path) -> None:

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from segwright.dataset.case_size import largest_case_voxels
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.description import FILE_NAME as DESCRIPTION_NAME
 from segwright.dataset.raw import RawDataset
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.errors import DatasetError, LockedError, PlanError, message
 from segwright.io import reader_named
-from segwright.io.atomic import flush_folder, told_of_writing, write_json_atomic, write_text_atomic
+from segwright.io.atomic import flush_folders, told_of_writing, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
 from segwright.planning.configuration import Configuration, Resampling
@@ -35,7 +36,6 @@ _RECORD_FORMAT = 1
 _WORKER_BYTES = 300 << 20
 _BYTES_PER_VOXEL = 30
 _BYTES_PER_VOXEL_AND_CHANNEL = 12
-_LARGEST_TO_MEDIAN = 2
 
 Record = dict[str, Any]
 
@@ -113,7 +113,9 @@ def _run(
     for task, result in run_cases(
         partial(_preprocess, dataset=dataset, plan=plan, folder=folder),
         wanted,
-        workers=workers_for(len(wanted), _bytes_per_worker(plan, configurations)) if workers is None else workers,
+        workers=workers_for(len(wanted), _bytes_per_worker(dataset, plan, configurations))
+        if workers is None
+        else workers,
         case_id=_case_id,
         what="preprocessing " + ", ".join(configuration.name for configuration in configurations),
         progress=progress,
@@ -194,8 +196,8 @@ def _flushed_at_the_end(folders: Sequence[Path]) -> Iterator[None]:
     for folder in folders:
         write_text_atomic(folder / _UNFLUSHED_NAME, "")
     yield
+    flush_folders(folders)
     for folder in folders:
-        flush_folder(folder)
         (folder / _UNFLUSHED_NAME).unlink()
 
 
@@ -285,16 +287,18 @@ def _copy_splits(raw: Path, preprocessed: Path) -> None:
         write_json_atomic(preprocessed, splits)
 
 
-def _bytes_per_worker(plan: Plan, configurations: Sequence[Configuration]) -> int:
-    """Memory for a case twice as large as the median one, of which most data sets have a few."""
+def _bytes_per_worker(dataset: RawDataset, plan: Plan, configurations: Sequence[Configuration]) -> int:
+    """Memory for the largest case, by the headers, and for what becomes of it at the finest spacing."""
+    num_channels = len(dataset.description.channel_names)
+    largest = largest_case_voxels(dataset.cases, num_channels)
+    median = math.prod(plan.original_median_shape)
     resampled = [
         math.prod(configuration.median_image_size_in_voxels)
         * (plan.original_median_shape[0] if configuration.is_2d else 1)
         for configuration in configurations
     ]
-    voxels = _LARGEST_TO_MEDIAN * max(math.prod(plan.original_median_shape), *resampled)
-    channels = max(len(configuration.normalization_schemes) for configuration in configurations)
-    return _WORKER_BYTES + int(voxels * (_BYTES_PER_VOXEL + _BYTES_PER_VOXEL_AND_CHANNEL * channels))
+    voxels = largest * max(median, *resampled) / median
+    return _WORKER_BYTES + int(voxels * (_BYTES_PER_VOXEL + _BYTES_PER_VOXEL_AND_CHANNEL * num_channels))
 
 
 @contextmanager

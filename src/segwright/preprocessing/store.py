@@ -105,7 +105,7 @@ class PreprocessedStore:
     def write(self, case_id: str, case: PreprocessedCase, patch_size: Sequence[int]) -> None:
         """Store a case for reading in patches of `patch_size`, (z, y, x) or (y, x). The label map becomes int16.
 
-        The files are not flushed to the disk; `segwright.io.atomic.flush_folder` does that for many at once.
+        The files are not flushed to the disk; `segwright.io.atomic.flush_folders` does that for all at once.
 
         Raises:
             WriteError
