@@ -13,10 +13,11 @@ import pytest
 import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from segwright.errors import ImageError
-from segwright.io import itk
+from segwright.io import itk, nifti
 from segwright.io.plain_voxels import PlainVoxels
 
 NUMBERS = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
@@ -68,6 +69,24 @@ def test_files_are_read_as_itk_reads_them(
     assert np.array_equal(read.array, voxels.reshape((1,) * (4 - voxels.ndim) + voxels.shape))
     assert read.array.dtype == np.float32
     assert list(read.properties["sitk_stuff"].values()) == places
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), number_type=st.sampled_from(NUMBERS), order=st.sampled_from("<>"))
+def test_files_are_read_as_nibabel_reads_them(tmp_path: Path, seed: int, number_type: str, order: str) -> None:
+    path = tmp_path / "image.nii.gz"
+    write(path, np.random.default_rng(seed), (3, 4, 5), number_type, order)
+    image = nibabel.load(path)
+    read = nifti.read_file(path)
+    assert np.array_equal(read.array[0], image.get_fdata().T.astype(np.float32))
+    assert np.array_equal(read.properties["nibabel_stuff"]["original_affine"], image.affine)
+    assert read.properties["spacing"] == [float(value) for value in image.header.get_zooms()[::-1]]
+
+    turned = image.as_reoriented(io_orientation(image.affine))
+    reoriented = nifti.read_file_reoriented(path)
+    assert np.array_equal(reoriented.array[0], turned.get_fdata().T.astype(np.float32))
+    assert np.array_equal(reoriented.properties["nibabel_stuff"]["reoriented_affine"], turned.affine)
+    assert reoriented.properties["spacing"] == [float(value) for value in turned.header.get_zooms()[::-1]]
 
 
 @pytest.mark.parametrize("scale", [(2.0, 0.0), (1.0, 5.0), (0.0, 5.0), (0.5, -3.0)])

@@ -16,6 +16,7 @@ from segwright.geometry import Geometry
 from segwright.io.image import FileContent
 from segwright.io.integrity import require_voxels
 from segwright.io.nifti_header import read_nifti_header
+from segwright.io.plain_voxels import PlainVoxels
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -61,6 +62,7 @@ def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mappi
 
 
 def _load(path: Path) -> Nifti1Image:
+    """Open a file; its voxels are in memory where they are plain numbers, else nibabel reads them when asked."""
     import nibabel
     from nibabel.nifti1 import Nifti1Image
 
@@ -85,8 +87,12 @@ def _load(path: Path) -> Nifti1Image:
                 remedy="Mend the header, or copy or export the file again.",
             )
         )
-    require_voxels(layout)
-    return image
+    if layout.number_type is None:
+        require_voxels(layout)
+        return image
+    voxels = PlainVoxels(number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
+    require_voxels(layout, look_at=voxels.take)
+    return type(image)(voxels.array.reshape(image.shape, order="F"), image.affine, image.header)
 
 
 @contextmanager
@@ -104,12 +110,13 @@ def _silent_nibabel() -> Iterator[None]:
 
 def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any]) -> FileContent:
     spacing = [float(value) for value in image.header.get_zooms()[:3][::-1]]
-    voxels = image.get_fdata(caching="unchanged", dtype=np.float64)
+    read_before = isinstance(image.dataobj, np.ndarray) and image.dataobj.dtype == np.float32
+    voxels = image.dataobj if read_before else image.get_fdata(caching="unchanged", dtype=np.float64)
     axes = image.affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
     return FileContent(
         path=path,
-        array=voxels.transpose((2, 1, 0))[None],
+        array=np.asarray(voxels).transpose((2, 1, 0))[None],
         geometry=Geometry(
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
             origin_mm=tuple(float(value) for value in image.affine[:3, 3]),
