@@ -32,7 +32,7 @@ class RawFolder:
             rng = np.random.default_rng(number)
             for channel in range(2):
                 self.write_image(case_id, channel, rng.normal(size=SHAPE))
-            self.write_labels(case_id, np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3)
+            self.write_labels(case_id, (np.arange(np.prod(SHAPE)).reshape(SHAPE) + number) % 3)
 
     def describe(self, **keys: Any) -> None:
         self.description.update(keys)

@@ -143,7 +143,7 @@ def test_all_problems_of_all_cases_are_told_at_once_in_order(raw: RawFolder) -> 
 
 def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> None:
     raw.write_image("b", 1, np.random.default_rng(9).normal(size=SHAPE), origin=(0.0, 0.0, 9.0))
-    raw.write_labels("c", np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3, origin=(1.0, 0.0, 0.0))
+    raw.write_labels("c", (np.arange(np.prod(SHAPE)).reshape(SHAPE) + 2) % 3, origin=(1.0, 0.0, 0.0))
     raw.describe(labels={"background": 0, "one": 1, "two": 2, "three": 3})
     report = check(raw.folder)
     assert report.ok

@@ -33,7 +33,7 @@ def anatomy(seed: int) -> tuple[Channels, NDArray[np.float32]]:
 def summary(case_id: str, channels: Channels, labels: NDArray[np.float32], **geometry: Any) -> CaseSummary:
     where = Geometry(**{"spacing_mm": (1.0, 1.0, 1.0), **geometry})
     counts = {float(value): int(count) for value, count in zip(*np.unique(labels, return_counts=True), strict=True)}
-    return summarise_case(case_id, Image(np.stack(channels), where, {}), Image(labels[np.newaxis], where, {}), counts)
+    return summarise_case(case_id, Image(np.stack(channels), where, {}), labels, counts)
 
 
 def cohort() -> list[CaseSummary]:
@@ -63,8 +63,8 @@ def test_the_same_voxels_under_two_names_are_found_and_their_labels_compared() -
     assert "but its label map is another. Find out which label map is right" in other
 
 
-def noisy(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
-    noise = np.random.default_rng(7).normal(scale=0.05 * voxels.std(), size=voxels.shape)
+def noisy(voxels: NDArray[np.float32], strength: float = 0.05) -> NDArray[np.float32]:
+    noise = np.random.default_rng(7).normal(scale=strength * voxels.std(), size=voxels.shape)
     return (voxels + noise).astype(np.float32)
 
 
@@ -81,8 +81,8 @@ def test_a_copy_with_noise_or_in_another_scale_is_found(change: Any) -> None:
 
 def test_two_frames_of_a_patient_are_found_though_their_names_say_nothing() -> None:
     channels, labels = anatomy(3)
-    moved = [0.8 * channel + 0.2 * np.roll(channel, 3, axis=0) for channel in channels]
-    cases = [*cohort(), summary("later", moved, labels)]
+    moved = [noisy(0.8 * channel + 0.2 * np.roll(channel, 3, axis=0), 0.2) for channel in channels]
+    cases = [*cohort(), summary("later", moved, np.roll(labels, 1))]
     (text,) = warnings(cases)
     assert text.startswith("imagesTr: cases that look like one patient's, in pairs (1): case_3 and later. If they are")
     assert warnings(cases, groups={"later": "p", "case_3": "p"}) == []
@@ -100,13 +100,14 @@ def test_a_spacing_far_from_the_others_is_named() -> None:
     assert warnings(cases) == []
     cases[4] = replace(cases[4], spacing_mm=(1.0, 0.8, 1.0))
     (text,) = warnings(cases)
-    assert "expected spacings along z like the median, 5 mm, got 1 mm in case_4" in text
+    assert "expected a spacing along z like the median, 5 mm, got 1 in case_4" in text
 
 
 def test_a_label_map_and_an_empty_channel_among_the_images_are_named() -> None:
     channels, labels = anatomy(3)
     cases = cohort()
     cases[3] = summary("case_3", [channels[0], labels], labels)
+    channels, labels = anatomy(4)
     cases[4] = summary("case_4", [np.zeros_like(labels), channels[1]], labels)
     constant, mask = sorted(warnings(cases))[::-1]
     assert mask.startswith("case case_3, imagesTr, channel 1 (T2): expected an image, got only 2 different values")

@@ -173,7 +173,7 @@ def test_label_maps_are_brought_onto_their_images_grid(raw, fix) -> None:
     assert "from shape (2, 12, 10) (z, y, x) to (4, 6, 5)" in told(report)[1]
     assert [change.case_id for change in report.unmended] == ["c"]
     np.testing.assert_array_equal(labels_of(report, "b"), np.repeat(VALUES[:2], 2, 0))
-    problems = {problem.case_id for problem in check(report.copy).problems if problem.case_id}
+    problems = {problem.case_id for problem in check(report.copy).errors if problem.case_id}
     assert problems == {"c"}
 
 

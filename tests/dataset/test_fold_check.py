@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from segwright.dataset import Split, create_splits
-from segwright.dataset.fold_check import check_folds
+from segwright.dataset.fold_check import check_folds, folds_to_check
 from segwright.labels import Labels
 
 LABELS = Labels.from_json({"background": 0, "organ": 1, "tumour": 2})
@@ -12,7 +12,9 @@ WHOLE = {0.0: 90, 1.0: 10, 2.0: 1}
 
 
 def warnings(counts: dict[str, dict[float, int]], **options: Any) -> list[str]:
-    problems = check_folds(counts, LABELS, **{"splits": None, "groups": None, **options})
+    groups = options.get("groups")
+    splits = folds_to_check(counts, options.get("splits"), groups)
+    problems = check_folds(counts, LABELS, splits=splits, groups=groups)
     assert all(problem.severity == "warning" for problem in problems)
     return [problem.text for problem in problems]
 
@@ -39,7 +41,8 @@ def test_a_class_that_folds_miss_is_named_with_its_cases_and_folds() -> None:
     assert "label 2 (tumour) is in 1 of 10 cases (case_3), so that cross-validation " in text
     assert f"trains without it in fold {fold} and validates without it in fold {others}" in text
     everything = tuple(counts)
-    assert warnings(counts, splits=[Split(everything, ("case_3",))]) == []
+    (rare,) = warnings(counts, splits=[Split(everything, ("case_3",))])
+    assert rare.endswith("label 2 (tumour) is in 1 of 10 cases (case_3). Add cases with it.")
 
 
 def test_names_that_look_like_one_patients_are_told_with_the_option_that_mends_it() -> None:

@@ -17,6 +17,9 @@ from segwright.dataset.problems import Kind, Problem
 from segwright.errors import GeometryError, SegwrightError
 from segwright.io import Image, reader_named
 
+# Up to here one comparison for each value is quicker than counting them all in one pass.
+_FEW_LABELS = 15
+
 Measure = Callable[[Case, Image, Image], Any]
 """Takes the image and the label map of a case, so that cases are read once for whatever is wanted of them."""
 
@@ -64,10 +67,16 @@ def check_case(task: CaseTask) -> CaseFindings:
         problems.extend(_label_problems(case, labels.array))
     if image is not None and labels is not None:
         problems.extend(_agreement_problems(case, image, labels))
-    counts = {} if labels is None else _count_values(labels.array)
+    label_map = None if labels is None else _as_integers(labels.array[0])
+    counts = {} if label_map is None else _count_values(label_map)
     summary = measurement = None
-    if image is not None and labels is not None and not any(problem.severity == "error" for problem in problems):
-        summary = summarise_case(case.case_id, image, labels, counts)
+    if (
+        image is not None
+        and labels is not None
+        and label_map is not None
+        and not any(problem.severity == "error" for problem in problems)
+    ):
+        summary = summarise_case(case.case_id, image, label_map, counts)
         measurement = None if task.measure is None else task.measure(case, image, labels)
     return CaseFindings(problems=tuple(problems), label_counts=counts, summary=summary, measurement=measurement)
 
@@ -112,25 +121,26 @@ def _voxel_problems(case: Case, image: Image) -> list[Problem]:
         for text in image.warnings
     ]
     for channel, voxels in enumerate(image.array):
+        if np.isfinite(voxels.min()) and np.isfinite(voxels.max()):
+            continue
         count = int(np.count_nonzero(~np.isfinite(voxels)))
-        if count:
-            file = case.image_paths[channel if len(case.image_paths) > 1 else 0]
-            problems.append(
-                _error(
-                    "not_a_number",
-                    case,
-                    f"imagesTr/{file.name}",
-                    f"expected numbers only, got {count} voxels of channel {channel} that are NaN or infinite",
-                    "Replace them, for example by the image's background value.",
-                )
+        file = case.image_paths[channel if len(case.image_paths) > 1 else 0]
+        problems.append(
+            _error(
+                "not_a_number",
+                case,
+                f"imagesTr/{file.name}",
+                f"expected numbers only, got {count} voxels of channel {channel} that are NaN or infinite",
+                "Replace them, for example by the image's background value.",
             )
+        )
     return problems
 
 
 def _label_problems(case: Case, label_map: NDArray[np.float32]) -> list[Problem]:
-    count = int(np.count_nonzero(np.isnan(label_map)))
-    if not count or case.label_path is None:
+    if case.label_path is None or not np.isnan(label_map.max()):
         return []
+    count = int(np.count_nonzero(np.isnan(label_map)))
     return [
         _error(
             "not_a_number",
@@ -177,13 +187,23 @@ def _elsewhere(case: Case, file: str, image: Image, labels: Image) -> Problem:
     )
 
 
-def _count_values(label_map: NDArray[np.float32]) -> dict[float, int]:
-    low, high = label_map.min(), label_map.max()  # NaN where there is any
-    if low >= 0 and high <= np.iinfo(np.uint16).max:
-        whole = label_map.astype(np.uint16)
-        if np.array_equal(whole, label_map):
-            totals = np.bincount(whole.ravel())
-            return {float(value): int(totals[value]) for value in np.flatnonzero(totals)}
+def _as_integers(label_map: NDArray[np.float32]) -> NDArray[Any]:
+    """Store the label map (z, y, x) in one or two bytes a voxel; one with other values than 0, 1, 2, ... stays."""
+    high = float(label_map.max())  # NaN where there is any
+    if not 0 <= high <= np.iinfo(np.uint16).max or label_map.min() < 0:
+        return label_map
+    whole = label_map.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
+    return whole if np.array_equal(whole, label_map) else label_map
+
+
+def _count_values(label_map: NDArray[Any]) -> dict[float, int]:
+    if label_map.dtype != np.float32:
+        high = int(label_map.max())
+        if high <= _FEW_LABELS:
+            totals = np.array([np.count_nonzero(label_map == value) for value in range(high + 1)])
+        else:
+            totals = np.bincount(label_map.ravel())
+        return {float(value): int(totals[value]) for value in np.flatnonzero(totals)}
     values, counts = np.unique(label_map[np.isfinite(label_map)], return_counts=True)
     found: dict[float, Any] = dict(zip(values.tolist(), counts.tolist(), strict=True))
     return found

@@ -13,7 +13,7 @@ from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, scan_dataset
 from segwright.dataset.cohort_check import compare_cases
 from segwright.dataset.description import FILE_NAME, DatasetDescription, parse_description
-from segwright.dataset.fold_check import check_folds
+from segwright.dataset.fold_check import check_folds, folds_to_check, groups_by_name
 from segwright.dataset.groups import read_groups
 from segwright.dataset.label_check import absent_labels, mending_remedy, undeclared_labels
 from segwright.dataset.problems import Problem
@@ -217,12 +217,19 @@ def _compare(
 ) -> Iterator[Problem]:
     """What only all cases together show."""
     summaries = [findings.summary for _, findings in checked if findings.summary is not None]
-    summaries.sort(key=attrgetter("case_id"))
+    case_ids = sorted(case.case_id for case, _ in checked)
+    folds = folds_to_check(case_ids, splits, groups)
     yield from compare_cases(
-        summaries, description.channel_names, orientation="Reorient" not in reader.name, groups=groups
+        sorted(summaries, key=attrgetter("case_id")),
+        description.channel_names,
+        orientation="Reorient" not in reader.name,
+        one_file_per_channel=all(len(case.image_paths) == len(description.channel_names) for case, _ in checked),
+        groups=groups,
+        likely_groups=groups_by_name(case_ids) if folds else None,
+        splits=folds,
     )
     counts = {case.case_id: findings.label_counts for case, findings in checked if findings.label_counts}
-    yield from check_folds(dict(sorted(counts.items())), description.labels, splits=splits, groups=groups)
+    yield from check_folds(dict(sorted(counts.items())), description.labels, splits=folds, groups=groups)
 
 
 def _case_id(task: CaseTask) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from segwright.dataset.description import FILE_NAME
 from segwright.dataset.groups import leaking_groups
-from segwright.dataset.problems import Problem, some
+from segwright.dataset.problems import MAX_NAMES, Problem, some
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.dataset.splits import NUM_FOLDS, Split, create_splits
 from segwright.labels import Labels
@@ -17,26 +18,52 @@ from segwright.labels import Labels
 SUGGESTED_GROUPING = "^(.*?[0-9]+)[_-]"
 # Longer lists with one beginning are years, sites or data sets rather than patients.
 _MOST_SCANS_OF_A_PATIENT = 20
+_LEAST_SHARE_WITH_A_REST = 0.5
+# A class is rare in fewer cases than this, of at least so many.
+_FEW_CASES, _FEW_CASES_SHARE, _ENOUGH_CASES = 5, 0.02, 10
 
 LabelCounts = Mapping[str, Mapping[float, int]]
 
 
-def check_folds(
-    counts: LabelCounts, labels: Labels, *, splits: Sequence[Split] | None, groups: Mapping[str, str] | None
-) -> list[Problem]:
-    """Report empty label maps, classes that a fold does not train on or validate, and groups that a fold divides.
+def folds_to_check(
+    case_ids: Collection[str], splits: Sequence[Split] | None, groups: Mapping[str, str] | None
+) -> Sequence[Split]:
+    """The folds of a splits file, or where that is None those that will be made; none if there are too few cases."""
+    if splits is not None:
+        return splits
+    num_parts = len(case_ids) if groups is None else len({groups[case_id] for case_id in case_ids})
+    return create_splits(case_ids, groups) if num_parts >= NUM_FOLDS else ()
 
-    `counts` has the number of voxels of each label, for each case; `splits` are those of a splits file, None where
-    they will be made. `groups` names the patient of each case, where that is known.
+
+def check_folds(
+    counts: LabelCounts, labels: Labels, *, splits: Sequence[Split], groups: Mapping[str, str] | None
+) -> list[Problem]:
+    """Report empty label maps, classes that are rare or that a fold lacks, and groups that a fold divides.
+
+    `counts` has the number of voxels of each label, for each case. `groups` names the patient of each case, where that
+    is known.
     """
-    problems = list(_empty_label_maps(counts, labels))
-    folds = splits
-    if folds is None and len(counts if groups is None else set(groups.values())) >= NUM_FOLDS:
-        folds = create_splits(counts, groups)
-    if folds is not None:
-        problems.extend(_absent_classes(counts, labels, folds))
-        problems.extend(_divided_groups(counts, folds, groups))
-    return problems
+    rare = list(_rare_classes(counts, labels, splits))
+    return [
+        *_empty_label_maps(counts, labels),
+        *(rare if len(rare) <= MAX_NAMES else _in_one_line(rare, labels)),
+        *_divided_groups(counts, splits, groups),
+    ]
+
+
+def groups_by_name(case_ids: Sequence[str]) -> dict[str, str]:
+    """Groups of several cases by the first number in their names, empty if the names do not suggest any.
+
+    What follows the number must recur, as frame01 in patient001_frame01 and patient002_frame01.
+    """
+    matches = {case_id: re.search(SUGGESTED_GROUPING, case_id) for case_id in case_ids}
+    groups = {case_id: match[1] for case_id, match in matches.items() if match}
+    sizes = Counter(groups.values())
+    if len(groups) < len(case_ids) or not 1 < len(sizes) < len(case_ids):
+        return {}
+    rests = Counter(case_id.removeprefix(group) for case_id, group in groups.items())
+    recurs = max(rests.values()) >= _LEAST_SHARE_WITH_A_REST * len(sizes)
+    return groups if recurs and max(sizes.values()) <= _MOST_SCANS_OF_A_PATIENT else {}
 
 
 def _empty_label_maps(counts: LabelCounts, labels: Labels) -> Iterator[Problem]:
@@ -49,30 +76,45 @@ def _empty_label_maps(counts: LabelCounts, labels: Labels) -> Iterator[Problem]:
             "labelsTr",
             f"{len(empty)} of {len(counts)} label maps have no foreground: {some(empty)}",
             "That is right where nothing is to be found in the image; such a case has no Dice of its own.",
+            tuple(empty),
         )
 
 
-def _absent_classes(counts: LabelCounts, labels: Labels, splits: Sequence[Split]) -> Iterator[Problem]:
+def _rare_classes(counts: LabelCounts, labels: Labels, splits: Sequence[Split]) -> Iterator[Problem]:
     for value in labels.foreground_labels:
-        having = {case_id for case_id, found in counts.items() if value in found}
+        having = sorted(case_id for case_id, found in counts.items() if value in found)
         if not having:
             continue  # told of the whole data set already
         untrained, unvalidated = (
-            [str(fold) for fold, split in enumerate(splits) if part(split) and not having & set(part(split))]
+            [str(fold) for fold, split in enumerate(splits) if part(split) and not {*having} & {*part(split)}]
             for part in (_train, _val)
         )
-        if untrained or unvalidated:
-            parts = [f"trains without it in fold {', '.join(untrained)}"] if untrained else []
-            parts += [f"validates without it in fold {', '.join(unvalidated)}"] if unvalidated else []
-            yield Problem(
-                "warning",
-                "class_not_in_fold",
-                None,
-                f"{FILE_NAME}, key 'labels'",
-                f"label {value} ({labels.name_of(value)}) is in {len(having)} of {len(counts)} cases "
-                f"({some(sorted(having))}), so that cross-validation {' and '.join(parts)}",
-                f"Add cases with it, or write a {SPLITS_NAME} that spreads them over the folds.",
-            )
+        parts = [f"trains without it in fold {', '.join(untrained)}"] if untrained else []
+        parts += [f"validates without it in fold {', '.join(unvalidated)}"] if unvalidated else []
+        few = len(counts) >= _ENOUGH_CASES and len(having) < max(_FEW_CASES, _FEW_CASES_SHARE * len(counts))
+        if not parts and not few:
+            continue
+        so = f", so that cross-validation {' and '.join(parts)}" if parts else ""
+        yield Problem(
+            "warning",
+            "class_not_in_fold" if parts else "class_rare",
+            None,
+            f"{FILE_NAME}, key 'labels'",
+            f"label {value} ({labels.name_of(value)}) is in {len(having)} of {len(counts)} cases ({some(having)}){so}",
+            f"Add cases with it{f', or write a {SPLITS_NAME} that spreads them over the folds' if parts else ''}.",
+            tuple(having),
+        )
+
+
+def _in_one_line(rare: Sequence[Problem], labels: Labels) -> Iterator[Problem]:
+    names = [problem.what.partition(", so")[0].removeprefix("label ") for problem in rare]
+    yield replace(
+        rare[0],
+        kind="class_rare",
+        what=f"{len(rare)} of {len(labels.foreground_labels)} classes are in few cases, or missing from a fold: "
+        + some([name.partition(" cases (")[0] for name in names], "; "),
+        case_ids=(),
+    )
 
 
 def _train(split: Split) -> tuple[str, ...]:
@@ -86,9 +128,7 @@ def _val(split: Split) -> tuple[str, ...]:
 def _divided_groups(
     counts: LabelCounts, splits: Sequence[Split], groups: Mapping[str, str] | None
 ) -> Iterator[Problem]:
-    likely = groups if groups is not None else _groups_by_name(list(counts))
-    if likely is None:
-        return
+    likely = groups if groups is not None else groups_by_name(list(counts))
     leaks = leaking_groups(splits, likely)
     if not leaks:
         return
@@ -112,13 +152,3 @@ def _divided_groups(
             f"by their names, several cases are of one patient, and folds have patients on both sides ({where})",
             f"If they are, plan with --group-by '{SUGGESTED_GROUPING}', or the scores will be too good.",
         )
-
-
-def _groups_by_name(case_ids: Sequence[str]) -> dict[str, str] | None:
-    """Groups of several cases by the first number in their names, None if the names do not suggest any."""
-    matches = {case_id: re.search(SUGGESTED_GROUPING, case_id) for case_id in case_ids}
-    groups = {case_id: match[1] for case_id, match in matches.items() if match}
-    sizes = Counter(groups.values())
-    if len(groups) < len(case_ids) or len(sizes) < NUM_FOLDS or max(sizes.values()) > _MOST_SCANS_OF_A_PATIENT:
-        return None
-    return groups if len(sizes) < len(case_ids) else None

@@ -14,6 +14,7 @@ MAX_NAMES = 5
 
 Kind = Literal[
     "channels_alike",
+    "channels_swapped",
     "class_not_in_fold",
     "class_rare",
     "class_unused",
@@ -22,7 +23,6 @@ Kind = Literal[
     "files",
     "geometry",
     "group_divided",
-    "image_empty",
     "intensities",
     "label_map_empty",
     "label_map_repeated",
@@ -30,6 +30,7 @@ Kind = Literal[
     "labels_undeclared",
     "near_duplicate",
     "not_a_number",
+    "not_an_image",
     "not_hounsfield",
     "orientation",
     "position",
@@ -91,7 +92,7 @@ def _likeness(problem: Problem) -> tuple[str, ...]:
     if not _name(problem):
         return (problem.text,)
     what = problem.what
-    for part in (problem.case_id, name):
+    for part in (problem.case_id, name, *problem.case_ids):
         what = what.replace(part, "") if part else what
     return (problem.severity, problem.kind, folder, re.sub(r"\d+", "", what))
 

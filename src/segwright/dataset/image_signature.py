@@ -1,0 +1,83 @@
+"""What is kept of an image to find copies of it: cells that it is averaged in, and a block from its middle.
+
+A copy that was rescaled, stored otherwise or made noisy has the same cells. One that was cropped by a voxel or two has
+other cells, but the same noise in its middle, which no second scan has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Cells (z, y, x) of a volume and of a slice: as many for both.
+_VOLUME_CELLS, _SLICE_CELLS = (8, 12, 12), (1, 32, 36)
+_BLOCK_SIDE = 12
+_MAX_SHIFT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Signature:
+    """`cells` (1152,) float32 have mean 0 and norm 1, or are 0; `block` (z, y, x) float16 has mean 0, deviation 1."""
+
+    cells: NDArray[np.float32]
+    block: NDArray[np.float16]
+
+
+def image_signature(channel: NDArray[np.float32]) -> Signature:
+    """Make the signature of a channel (z, y, x) without NaN."""
+    cells = _cell_means(channel).ravel()
+    cells -= cells.mean()
+    norm = float(np.linalg.norm(cells))
+    return Signature(cells=cells / norm if norm > 0 else np.zeros_like(cells), block=_middle_block(channel))
+
+
+def cells_correlations(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Correlations (n, m) of the cells of n signatures with those of m."""
+    return np.asarray(one @ other.T)
+
+
+def block_correlation(one: Signature, other: Signature) -> float:
+    """The largest correlation of the two blocks when one is shifted by up to two voxels; 0 where one is constant."""
+    shape = np.minimum(one.block.shape, other.block.shape)
+    margin = np.minimum(_MAX_SHIFT, shape // 4)
+    core = _middle(one.block.astype(np.float32), shape - 2 * margin).ravel()
+    windows = np.lib.stride_tricks.sliding_window_view(
+        _middle(other.block.astype(np.float32), shape), tuple(shape - 2 * margin)
+    ).reshape(-1, core.size)
+    core = core - core.mean()
+    windows = windows - windows.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(windows, axis=1) * np.linalg.norm(core)
+    return float(np.divide(windows @ core, norms, out=np.zeros_like(norms), where=norms > 0).max())
+
+
+def _cell_means(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    counts = _SLICE_CELLS if channel.shape[0] == 1 else _VOLUME_CELLS
+    along_z, along_y, along_x = (_averaging(*pair) for pair in zip(channel.shape, counts, strict=True))
+    # Slice by slice, so that BLAS does not start threads for products this small.
+    planes = np.matmul(along_y, np.matmul(channel, along_x.T))
+    return np.asarray(along_z @ planes.reshape(channel.shape[0], -1))
+
+
+@lru_cache(maxsize=64)
+def _averaging(size: int, count: int) -> NDArray[np.float32]:
+    """Matrix (count, size) that averages `size` voxels in `count` cells of equal width, voxels at borders by parts."""
+    edges = np.linspace(0, size, count + 1)
+    voxels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
+    return np.asarray(np.maximum(overlap, 0) * count / size, dtype=np.float32)
+
+
+def _middle_block(channel: NDArray[np.float32]) -> NDArray[np.float16]:
+    depth = min(_BLOCK_SIDE, channel.shape[0])
+    side = int((_BLOCK_SIDE**3 / depth) ** 0.5)
+    block = _middle(channel, np.minimum(channel.shape, (depth, side, side))).astype(np.float32)
+    deviation = float(block.std())
+    return np.asarray((block - block.mean()) / (deviation or 1.0), dtype=np.float16)
+
+
+def _middle(array: NDArray[np.float32], shape: NDArray[np.int_]) -> NDArray[np.float32]:
+    starts = (np.asarray(array.shape) - shape) // 2
+    return array[tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))]
