@@ -6,12 +6,13 @@ for each output position the lower, upper and nearest input index, `weights` flo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-# More than half of the weights, which sum to 1 but for rounding: no other label can have as much.
-_MAJORITY = 0.5 + 1e-9
+_ROUNDING = 1e-9  # more than eight products and sums in float64 can be wrong by
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -27,60 +28,122 @@ def interpolate_labels(
 ) -> None:
     """Write to `out` the label with the largest trilinearly interpolated indicator; arrays are (z, y, x).
 
-    Of labels that share the largest value the nearest voxel's wins, else the smallest. Where the 8 corners of a cell
-    agree so does all between them, because the weights are convex: the cost does not depend on the number of labels.
+    Of labels that share the largest value the nearest voxel's wins, else the smallest. The weights of a cell's 8
+    corners sum to 1, so a label with more than half of them wins whatever the others are: the cost hardly depends on
+    the number of labels. Each row is done in passes over fewer and fewer voxels, so that branches are well predicted.
     """
-    corners = np.empty(8, np.int16)
-    weights = np.empty(8, np.float64)
-    values = np.empty(8, np.int16)
-    scores = np.empty(8, np.float64)
+    size, new_size = labels.shape[2], out.shape[2]
+    # unsigned, because numba would look for negative indices each time
+    lower, upper, nearest = x_taps[0].astype(np.uintp), x_taps[1].astype(np.uintp), x_taps[2].astype(np.uintp)
+    lower_weights, upper_weights = x_weights[0], x_weights[1]
+    second = nearest.copy()  # what decides along x: the nearest column alone, or both if they are equally near
+    for x in range(new_size):
+        if max(lower_weights[x], upper_weights[x]) <= 0.5 + _ROUNDING:
+            second[x] = lower[x] + upper[x] - nearest[x]
+    differs = np.empty(size, np.int16)
+    undecided = np.empty(new_size + 1, np.uintp)
+    shares = np.empty(new_size + 1, np.float64)
+    values, scores = np.empty(8, np.int16), np.empty(8, np.float64)
     for z in range(out.shape[0]):
         z0, z1 = z_taps[0, z], z_taps[1, z]
         for y in range(out.shape[1]):
             y0, y1 = y_taps[0, y], y_taps[1, y]
-            near, far, above, opposite = labels[z0, y0], labels[z0, y1], labels[z1, y0], labels[z1, y1]
-            for x in range(out.shape[2]):
-                x0, x1 = x_taps[0, x], x_taps[1, x]
-                first = near[x0]
-                corners[0], corners[1] = first, near[x1]
-                corners[2], corners[3] = far[x0], far[x1]
-                corners[4], corners[5] = above[x0], above[x1]
-                corners[6], corners[7] = opposite[x0], opposite[x1]
-                differences = 0
-                for corner in range(1, 8):
-                    differences |= corners[corner] ^ first
-                if differences == 0:
-                    out[z, y, x] = first
-                    continue
-                nearest = labels[z_taps[2, z], y_taps[2, y], x_taps[2, x]]
-                share = 0.0
-                for corner in range(8):
-                    # the order of these products and sums is scipy's, so that ties are the same ties
-                    weight = z_weights[corner >> 2, z] * y_weights[(corner >> 1) & 1, y] * x_weights[corner & 1, x]
-                    weights[corner] = weight
-                    share += weight if corners[corner] == nearest else 0.0
-                if share > _MAJORITY:
-                    out[z, y, x] = nearest
-                    continue
-                count = 0
-                for corner in range(8):
-                    at = 0
-                    while at < count and values[at] != corners[corner]:
-                        at += 1
-                    if at == count:
-                        values[at] = corners[corner]
-                        scores[at] = 0.0
-                        count += 1
-                    scores[at] += weights[corner]
-                best = 0
-                for at in range(1, count):
-                    if scores[at] > scores[best] or (
-                        scores[at] == scores[best]
-                        and values[best] != nearest
-                        and (values[at] == nearest or values[at] < values[best])
-                    ):
-                        best = at
-                out[z, y, x] = values[best]
+            rows = labels[z0, y0], labels[z0, y1], labels[z1, y0], labels[z1, y1]
+            nearest_row, out_row = labels[z_taps[2, z], y_taps[2, y]], out[z, y]
+            # the order of these products is scipy's, so that ties are the same ties
+            weights = (
+                z_weights[0, z] * y_weights[0, y],
+                z_weights[0, z] * y_weights[1, y],
+                z_weights[1, z] * y_weights[0, y],
+                z_weights[1, z] * y_weights[1, y],
+            )
+            for x in range(size):
+                differs[x] = (rows[0][x] ^ rows[1][x]) | (rows[0][x] ^ rows[2][x]) | (rows[0][x] ^ rows[3][x])
+            count = 0
+            for x in range(new_size):
+                near, other = nearest[x], second[x]
+                out_row[x] = nearest_row[near]
+                undecided[count] = np.uintp(x)
+                count += (differs[near] | differs[other] | (rows[0][near] ^ rows[0][other])) != 0
+            left = 0
+            for at in range(count):
+                x = undecided[at]
+                share = _share(out_row[x], rows, weights, lower[x], upper[x], lower_weights[x], upper_weights[x])
+                undecided[left], shares[left] = x, share
+                left += not share > 0.5 + _ROUNDING
+            for at in range(left):
+                x, share = undecided[at], shares[at]
+                x0, x1, w0, w1 = lower[x], upper[x], lower_weights[x], upper_weights[x]
+                rival = _first_other(out_row[x], rows, x0, x1)
+                rival_share = _share(rival, rows, weights, x0, x1, w0, w1)
+                rest = 1.0 - share - rival_share
+                if abs(share - rival_share) > _ROUNDING and max(share, rival_share) > rest + _ROUNDING:
+                    if rival_share > share:
+                        out_row[x] = rival
+                else:
+                    out_row[x] = _largest(out_row[x], rows, weights, x0, x1, w0, w1, values, scores)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _share(label: Any, rows: Any, weights: Any, x0: Any, x1: Any, w0: float, w1: float) -> Any:
+    """Interpolated indicator of a label."""
+    return (
+        weights[0] * w0 * (rows[0][x0] == label)
+        + weights[0] * w1 * (rows[0][x1] == label)
+        + weights[1] * w0 * (rows[1][x0] == label)
+        + weights[1] * w1 * (rows[1][x1] == label)
+        + weights[2] * w0 * (rows[2][x0] == label)
+        + weights[2] * w1 * (rows[2][x1] == label)
+        + weights[3] * w0 * (rows[3][x0] == label)
+        + weights[3] * w1 * (rows[3][x1] == label)
+    )
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _first_other(label: Any, rows: Any, x0: Any, x1: Any) -> Any:
+    """Label of the first corner that has another one than `label`."""
+    other = rows[3][x1]
+    other = rows[3][x0] if rows[3][x0] != label else other
+    other = rows[2][x1] if rows[2][x1] != label else other
+    other = rows[2][x0] if rows[2][x0] != label else other
+    other = rows[1][x1] if rows[1][x1] != label else other
+    other = rows[1][x0] if rows[1][x0] != label else other
+    other = rows[0][x1] if rows[0][x1] != label else other
+    return rows[0][x0] if rows[0][x0] != label else other
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _largest(
+    nearest: Any,
+    rows: Any,
+    weights: Any,
+    x0: Any,
+    x1: Any,
+    w0: float,
+    w1: float,
+    values: NDArray[np.int16],
+    scores: NDArray[np.float64],
+) -> Any:
+    """Label with the largest interpolated indicator, by the whole rule. `values` and `scores` are room for 8."""
+    count = 0
+    for row, row_weight in zip(rows, weights):  # noqa: B905, numba has no strict
+        for x, weight in ((x0, row_weight * w0), (x1, row_weight * w1)):
+            at = 0
+            while at < count and values[at] != row[x]:
+                at += 1
+            if at == count:
+                values[at], scores[at] = row[x], 0.0
+                count += 1
+            scores[at] += weight
+    best = 0
+    for at in range(1, count):
+        if scores[at] > scores[best] or (
+            scores[at] == scores[best]
+            and values[best] != nearest
+            and (values[at] == nearest or values[at] < values[best])
+        ):
+            best = at
+    return values[best]
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]

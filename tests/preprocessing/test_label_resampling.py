@@ -84,6 +84,21 @@ def test_labels_without_any_smoothness_and_full_of_ties_are_equal_too(
     np.testing.assert_array_equal(run(labels, new, spline(), axis), expected)
 
 
+@pytest.mark.parametrize("new", [(8, 10, 12), (4, 5, 6), (32, 40, 48), (16, 20, 12), (11, 13, 17)])
+@pytest.mark.parametrize("values", [[0, 1], [0, 1, 2], [-1, 0, 5, 32767], list(range(60))])
+def test_noise_with_ties_along_every_axis_equals_the_slow_reference(new: tuple[int, ...], values: list[int]) -> None:
+    labels = np.random.default_rng(len(values)).choice(np.array(values, np.int16), (16, 20, 24))
+    expected = slow_reference.resample(labels, new, order=1, labels=True)
+    np.testing.assert_array_equal(run(labels, new, spline()), expected)
+
+
+def test_where_no_label_has_the_majority_the_largest_share_wins() -> None:
+    labels = np.array([[[1, 2], [3, 1]], [[2, 2], [4, 4]]], np.int16)
+    for new in ((1, 1, 1), (3, 3, 3), (5, 1, 3), (2, 7, 1)):
+        expected = slow_reference.resample(labels, new, order=1, labels=True)
+        np.testing.assert_array_equal(run(labels, new, spline()), expected)
+
+
 def test_a_tie_goes_to_the_nearest_voxels_label() -> None:
     labels = np.array([[[3, 1]]], np.int16)
     np.testing.assert_array_equal(run(labels, (1, 1, 3), spline()), [[[3, 1, 1]]])
