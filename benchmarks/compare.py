@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from kernels import compare_fingerprints, compare_kernels, label_ratio
+from kernels import compare_fingerprints, compare_kernels
 from measuring import Comparison, machine, table_head, versions, write_results
 from pipeline import JOBS, PROCESSES, compare_pipelines
 
@@ -29,7 +29,6 @@ def main() -> None:
         compare_fingerprints(peer, data / job.dataset, processes=PROCESSES, pairs=pairs) for job in JOBS.values()
     ]
     comparisons += compare_pipelines(peer, data, pairs=pairs)
-    print(label_ratio(comparisons))
     for missed in filter(Comparison.misses, comparisons):
         print(f"Missed: {missed.name}")
     print(f"Every run is in {write_results(comparisons, where, which)}.")

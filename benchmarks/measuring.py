@@ -226,12 +226,12 @@ def _megabytes(costs: Sequence[Cost]) -> str:
 
 
 def _ratio(ratios: Sequence[float], *, with_range: bool) -> str:
-    text = f"{statistics.median(ratios):.1f}"
-    return f"{text} ({min(ratios):.1f} to {max(ratios):.1f})" if with_range else text
+    text = f"{statistics.median(ratios):.3g}"
+    return f"{text} ({min(ratios):.3g} to {max(ratios):.3g})" if with_range else text
 
 
 def _wanted(target: float | None) -> str:
-    return "" if target is None else f"{target:g}"
+    return "" if target is None else f"{target:.2g}"
 
 
 def write_results(
