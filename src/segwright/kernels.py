@@ -30,19 +30,17 @@ def interpolate_labels(
 
     Of labels that share the largest value the nearest voxel's wins, else the smallest. The weights of a cell's 8
     corners sum to 1, so a label with more than half of them wins whatever the others are: the cost hardly depends on
-    the number of labels. Each row is done in passes over fewer and fewer voxels, so that branches are well predicted.
+    the number of labels. Each row is done in passes over fewer and fewer voxels, so that branches are well predicted:
+    all; those whose nearest column disagrees; those where the nearest label has no sure majority.
     """
     size, new_size = labels.shape[2], out.shape[2]
     # unsigned, because numba would look for negative indices each time
     lower, upper, nearest = x_taps[0].astype(np.uintp), x_taps[1].astype(np.uintp), x_taps[2].astype(np.uintp)
-    lower_weights, upper_weights = x_weights[0], x_weights[1]
-    second = nearest.copy()  # what decides along x: the nearest column alone, or both if they are equally near
-    for x in range(new_size):
-        if max(lower_weights[x], upper_weights[x]) <= 0.5 + _ROUNDING:
-            second[x] = lower[x] + upper[x] - nearest[x]
-    differs = np.empty(size, np.int16)
+    farther = lower + upper - nearest
+    near_weights, far_weights = np.maximum(x_weights[0], x_weights[1]), np.minimum(x_weights[0], x_weights[1])
+    agreement = np.empty(size, np.uint8)
+    sums = np.zeros(16, np.float64)
     undecided = np.empty(new_size + 1, np.uintp)
-    shares = np.empty(new_size + 1, np.float64)
     values, scores = np.empty(8, np.int16), np.empty(8, np.float64)
     for z in range(out.shape[0]):
         z0, z1 = z_taps[0, z], z_taps[1, z]
@@ -57,27 +55,36 @@ def interpolate_labels(
                 z_weights[1, z] * y_weights[0, y],
                 z_weights[1, z] * y_weights[1, y],
             )
-            for x in range(size):
-                differs[x] = (rows[0][x] ^ rows[1][x]) | (rows[0][x] ^ rows[2][x]) | (rows[0][x] ^ rows[3][x])
+            for x in range(size):  # which of the four rows agree with the nearest one, as bits
+                label = nearest_row[x]
+                agreement[x] = (
+                    np.uint8(rows[0][x] == label)
+                    | (np.uint8(rows[1][x] == label) << 1)
+                    | (np.uint8(rows[2][x] == label) << 2)
+                    | (np.uint8(rows[3][x] == label) << 3)
+                )
+            for row in range(4):  # the weight of those that do
+                for bits in range(1 << row):
+                    sums[bits + (1 << row)] = sums[bits] + weights[row]
             count = 0
             for x in range(new_size):
-                near, other = nearest[x], second[x]
-                out_row[x] = nearest_row[near]
+                # the nearest column has at least half of the weight, so it wins if its corners agree
+                out_row[x] = nearest_row[nearest[x]]
                 undecided[count] = np.uintp(x)
-                count += (differs[near] | differs[other] | (rows[0][near] ^ rows[0][other])) != 0
+                count += agreement[nearest[x]] != 15
             left = 0
             for at in range(count):
                 x = undecided[at]
-                share = _share(out_row[x], rows, weights, lower[x], upper[x], lower_weights[x], upper_weights[x])
-                undecided[left], shares[left] = x, share
-                left += not share > 0.5 + _ROUNDING
+                far_sum = sums[agreement[farther[x]]] * (nearest_row[farther[x]] == out_row[x])
+                undecided[left] = x
+                left += near_weights[x] * sums[agreement[nearest[x]]] + far_weights[x] * far_sum <= 0.5 + _ROUNDING
             for at in range(left):
-                x, share = undecided[at], shares[at]
-                x0, x1, w0, w1 = lower[x], upper[x], lower_weights[x], upper_weights[x]
+                x = undecided[at]
+                x0, x1, w0, w1 = lower[x], upper[x], x_weights[0, x], x_weights[1, x]
+                share = _share(out_row[x], rows, weights, x0, x1, w0, w1)
                 rival = _first_other(out_row[x], rows, x0, x1)
                 rival_share = _share(rival, rows, weights, x0, x1, w0, w1)
-                rest = 1.0 - share - rival_share
-                if abs(share - rival_share) > _ROUNDING and max(share, rival_share) > rest + _ROUNDING:
+                if max(share, rival_share) > 1.0 - share - rival_share + _ROUNDING:  # more than all others together
                     if rival_share > share:
                         out_row[x] = rival
                 else:

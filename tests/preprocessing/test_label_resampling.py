@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from segwright.planning.configuration import Resampling
 from segwright.preprocessing.label_resampling import resample_labels, resample_logits_to_labels
+from segwright.preprocessing.operators import axis_table
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 COARSE = {0: (5.0, 1.0, 1.0), 1: (1.0, 5.0, 1.0), 2: (1.0, 1.0, 5.0)}
@@ -97,6 +98,15 @@ def test_where_no_label_has_the_majority_the_largest_share_wins() -> None:
     for new in ((1, 1, 1), (3, 3, 3), (5, 1, 3), (2, 7, 1)):
         expected = slow_reference.resample(labels, new, order=1, labels=True)
         np.testing.assert_array_equal(run(labels, new, spline()), expected)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+@settings(deadline=None)
+def test_the_nearest_voxel_has_at_least_half_of_the_weight(size: int, new_size: int) -> None:
+    table = axis_table(size, new_size)
+    lower, upper, nearest = table.taps
+    share = table.weights[0] * (lower == nearest) + table.weights[1] * (upper == nearest)
+    assert share.min() >= 0.5
 
 
 def test_a_tie_goes_to_the_nearest_voxels_label() -> None:
