@@ -51,12 +51,20 @@ class RawFolder:
         _write(self.labels(case_id), voxels, **geometry)
 
 
-def _write(path: Path, voxels: np.ndarray, *, spacing: Any = (1.0, 1.0, 3.0), origin: Any = (0.0, 0.0, 0.0)) -> None:
+def _write(
+    path: Path,
+    voxels: np.ndarray,
+    *,
+    spacing: Any = (1.0, 1.0, 3.0),
+    origin: Any = (0.0, 0.0, 0.0),
+    direction: Any = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+) -> None:
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(voxels)
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
+    image.SetDirection(direction)
     path.parent.mkdir(parents=True, exist_ok=True)
     SimpleITK.WriteImage(image, str(path))
 

@@ -97,7 +97,7 @@ def stray_label(raw: RawFolder) -> None:
         (
             lambda raw: raw.describe(labels={"background": 0, "one": 1, "two": 2, "ten": 10}),
             "dataset.json: expected the label values 0, 1, 2, ... without a gap, got 0, 1, 2, 10. "
-            "Renumber them in dataset.json and in the label maps: 10 -> 3.",
+            "Renumber them in dataset.json and in the label maps: 10 -> 3; segwright check --fix NEW_FOLDER",
         ),
     ],
 )
@@ -151,7 +151,31 @@ def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> Non
     assert "expected label 3 (three) in at least one case, got it in none" in never
     assert channel.startswith("case b, imagesTr: b_0001.mha lies elsewhere than b_0000.mha: origin (0, 0, 9)")
     assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, origin (0, 0, 0)")
-    assert "by the headers the label map is shifted by +1 voxel along x against its image" in labels
+    assert "by the headers the label map is shifted by +1 voxel along x against its image, and 80% of what" in labels
+
+
+def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE, np.uint8)
+    voxels[:, :2] = 1
+    raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0), origin=(0.0, 5.0, 0.0))
+    (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
+    assert (
+        "the label map is mirrored along y against its image, and 100% of what is labelled lies within" in problem.what
+    )
+    raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
+    assert "mirrored along y and shifted by -5 voxels along y against its image, and 50% of" in problem.what
+
+
+def test_a_header_that_was_rounded_is_not_remarked_upon_and_one_that_is_tilted_is(raw: RawFolder) -> None:
+    voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
+    raw.write_labels("a", voxels, origin=(0.004, 0.0, 0.0))
+    assert check(raw.folder).problems == ()
+    tilt = 0.009
+    along_y = (1.0, 0.0, 0.0, 0.0, np.cos(tilt), -np.sin(tilt), 0.0, np.sin(tilt), np.cos(tilt))
+    raw.write_labels("a", voxels, direction=along_y)
+    (problem,) = check(raw.folder).problems
+    assert "the label map is up to 0.081 voxels apart against its image" in problem.what
 
 
 def test_what_only_all_cases_together_show_is_told(raw: RawFolder) -> None:
@@ -185,6 +209,24 @@ def test_a_missing_folder_is_a_problem_a_missing_data_set_an_error(raw: RawFolde
     (raw.folder / "dataset.json").unlink()
     with pytest.raises(MissingFileError, match=r"dataset\.json"):
         check(raw.folder)
+
+
+def test_a_program_learns_the_kind_of_each_finding_and_all_its_cases(raw: RawFolder) -> None:
+    for number in range(9):
+        case_id = f"more{number}"
+        for channel in range(2):
+            raw.write_image(case_id, channel, np.random.default_rng(50 + number).normal(size=SHAPE))
+        raw.write_labels(case_id, np.zeros(SHAPE, np.uint8))
+    raw.image("more8", 1).unlink()
+    raw.describe(numTraining=11)
+    problems = json.loads(json.dumps(check(raw.folder).to_json()))["problems"]
+    found = {problem["kind"]: problem for problem in problems}
+    assert set(found) == {"label_map_empty", "class_not_in_fold", "channels_alike", "files"}
+    assert found["label_map_empty"]["case_ids"] == [f"more{number}" for number in range(8)]
+    assert "more4 and 3 more" in found["label_map_empty"]["what"]
+    assert [problem["case_id"] for problem in problems if problem["kind"] == "channels_alike"] == [
+        f"more{number}" for number in range(8)
+    ]
 
 
 def test_workers_find_the_same_and_progress_is_told(raw: RawFolder) -> None:
@@ -222,7 +264,10 @@ def test_pictures_whose_labels_are_0_and_255_get_their_mapping(picture_folder: C
     report = check(folder)
     assert [problem.case_id for problem in report.errors] == ["p", "q"]
     assert report.errors[0].what == "expected the declared labels 0, 1, got 255 (36 voxels)"
-    assert report.errors[0].remedy == "If the order is the same, this mapping mends the label maps: 255 -> 1."
+    assert report.errors[0].remedy == (
+        "If the order is the same, this mapping mends the label maps: 255 -> 1; segwright check --fix NEW_FOLDER "
+        "writes a copy with it."
+    )
 
 
 BINARY = Labels.from_json({"background": 0, "a": 1})

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from segwright.dataset.case_summary import CaseSummary, summarise_case
 from segwright.dataset.cohort_check import compare_cases
+from segwright.dataset.splits import Split, create_splits
 from segwright.geometry import Geometry
 from segwright.io import Image
 
@@ -79,6 +80,67 @@ def test_a_copy_with_noise_or_in_another_scale_is_found(change: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("crop", [np.s_[1:, :, :], np.s_[1:-1, 1:, 2:]])
+def test_a_cropped_copy_is_found(crop: Any) -> None:
+    channels, labels = anatomy(3)
+    (text,) = warnings([*cohort(), summary("copy", [channel[crop] for channel in channels], labels[crop])])
+    assert "got nearly that of case case_3 (correlation 0.9" in text
+    assert f"shape {labels[crop].shape} (z, y, x) instead of (20, 24, 28))" in text
+
+
+def test_folds_that_a_copy_divides_are_named() -> None:
+    cases = [*cohort(), summary("copy", *anatomy(3))]
+    names = [case.case_id for case in cases]
+    splits = create_splits(names)
+    folds = [str(fold) for fold, split in enumerate(splits) if len({"copy", "case_3"} & {*split.val}) == 1]
+    (text,) = warnings(cases, splits=splits)
+    assert f"the same; folds {', '.join(folds)} train on one of the two and validate with the other. Remove" in text
+    everything = [Split(tuple(names), ("case_3",))]
+    assert "; fold 0 trains on one of the two and validates with the other. " in warnings(cases, splits=everything)[0]
+    assert "fold 0" not in warnings(cases, splits=[Split(("case_1",), ("case_3", "copy"))])[0]
+
+
+def test_a_copy_under_another_spacing_is_a_copy() -> None:
+    problems = warnings([*cohort(), summary("copy", *anatomy(3), spacing_mm=(1.0, 1.0, 1.2))])
+    assert "and its label map is the same, its spacing is another" in problems[0]
+
+
+def test_a_channel_or_a_label_map_of_another_case_is_found() -> None:
+    channels, labels = anatomy(3)
+    cases = cohort()
+    cases[5] = summary("case_5", [anatomy(5)[0][0], channels[1]], anatomy(5)[1])
+    (channel,) = warnings(cases)
+    assert channel.startswith(
+        "case case_5, imagesTr, channel 1 (T2): expected an image of its own, got voxel for voxel channel 1 (T2) of "
+        "case case_3. "
+    )
+    cases[5] = summary("case_5", anatomy(5)[0], labels)
+    (label_map,) = warnings(cases)
+    assert label_map.startswith("case case_5, labelsTr: expected a label map of its own, got voxel for voxel that of")
+    assert warnings(cases, groups={"case_3": "p", "case_5": "p"}) == []
+    empty = np.zeros_like(labels)
+    assert warnings([summary(case, anatomy(seed)[0], empty) for seed, case in enumerate("abcd")]) == []
+
+
+def test_one_file_for_two_channels_is_found_but_a_grey_picture_in_colour_is_usual() -> None:
+    cases = cohort()
+    channels, labels = anatomy(3)
+    cases[3] = summary("case_3", [channels[0], channels[0]], labels)
+    found = warnings(cases)
+    assert "case case_3, imagesTr: channel 1 (T2) is voxel for voxel channel 0 (T1). Look whether" in found[0]
+    grey = [summary(f"case_{seed}", [anatomy(seed)[0][0]] * 2, anatomy(seed)[1]) for seed in range(NUM_CASES)]
+    assert warnings(grey, one_file_per_channel=False) == []
+
+
+def test_likely_patients_are_left_to_their_names() -> None:
+    channels, labels = anatomy(3)
+    moved = [noisy(0.8 * channel + 0.2 * np.roll(channel, 3, axis=0), 0.2) for channel in channels]
+    cases = [*cohort(), summary("later", moved, np.roll(labels, 1))]
+    assert warnings(cases, likely_groups={"later": "p", "case_3": "p"}) == []
+    cases[-1] = summary("later", [noisy(channel) for channel in channels], labels)
+    assert "nearly that of case case_3" in warnings(cases, likely_groups={"later": "p", "case_3": "p"})[0]
+
+
 def test_two_frames_of_a_patient_are_found_though_their_names_say_nothing() -> None:
     channels, labels = anatomy(3)
     moved = [noisy(0.8 * channel + 0.2 * np.roll(channel, 3, axis=0), 0.2) for channel in channels]
@@ -103,6 +165,24 @@ def test_a_spacing_far_from_the_others_is_named() -> None:
     assert "expected a spacing along z like the median, 5 mm, got 1 in case_4" in text
 
 
+def test_a_shape_far_from_the_others_is_named() -> None:
+    cases = [replace(case, shape=(20 + 3 * number, 256, 256)) for number, case in enumerate(cohort())]
+    assert warnings(cases) == []
+    cases[4] = replace(cases[4], shape=(256, 256, 20))
+    along_z, along_x = warnings(cases)
+    assert "expected a shape along z like the median, 36.5 voxels, got 256 in case_4. Look whether these" in along_z
+    assert "expected a shape along x like the median, 256 voxels, got 20 in case_4" in along_x
+
+
+def test_a_few_bright_voxels_are_no_label_map() -> None:
+    cases = cohort()
+    channels, labels = anatomy(3)
+    sparse = np.zeros_like(labels)
+    sparse.flat[1001:13001:1000] = np.arange(12)
+    cases[3] = summary("case_3", [channels[0], sparse], labels)
+    assert not any("different values" in text for text in warnings(cases))
+
+
 def test_a_label_map_and_an_empty_channel_among_the_images_are_named() -> None:
     channels, labels = anatomy(3)
     cases = cohort()
@@ -125,6 +205,14 @@ def test_interchanged_channels_and_a_foreign_modality_are_named() -> None:
     swapped, odd = warnings(cases)
     assert swapped.startswith("case case_3, imagesTr: channels 0 (T1) and 1 (T2) look interchanged compared with")
     assert odd.startswith("imagesTr, channel 0 (T1): 1 of 10 cases have intensities unlike the others': case_6.")
+
+
+def test_a_data_set_of_two_kinds_of_images_has_no_foreign_ones() -> None:
+    cases = cohort()
+    for seed in range(0, NUM_CASES, 3):
+        channels, labels = anatomy(seed)
+        cases[seed] = summary(f"case_{seed}", [-channels[0], channels[1]], labels)
+    assert warnings(cases) == []
 
 
 def test_another_scale_is_no_other_modality() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from segwright.dataset import Split, create_splits
-from segwright.dataset.fold_check import check_folds, folds_to_check
+from segwright.dataset.fold_check import SUGGESTED_GROUPING, check_folds, folds_to_check, groups_by_name
+from segwright.dataset.groups import read_groups
 from segwright.labels import Labels
 
 LABELS = Labels.from_json({"background": 0, "organ": 1, "tumour": 2})
@@ -45,6 +46,35 @@ def test_a_class_that_folds_miss_is_named_with_its_cases_and_folds() -> None:
     assert rare.endswith("label 2 (tumour) is in 1 of 10 cases (case_3). Add cases with it.")
 
 
+def test_a_class_in_few_of_many_cases_is_rare_though_no_fold_lacks_it() -> None:
+    counts = {f"case_{number:03d}": WHOLE if number % 50 == 0 else {0.0: 90, 1.0: 10} for number in range(400)}
+    assert warnings(counts, splits=[]) == []
+    counts["case_000"] = counts["case_050"] = counts["case_100"] = counts["case_150"] = {0.0: 90, 1.0: 10}
+    (text,) = warnings(counts, splits=[])
+    assert text.endswith(
+        "label 2 (tumour) is in 4 of 400 cases (case_200, case_250, case_300, case_350). Add cases with it."
+    )
+
+
+def test_many_classes_that_folds_miss_are_one_line() -> None:
+    bones = Labels.from_json({"background": 0, **{f"bone{value}": value for value in range(1, 41)}})
+    counts = {f"case_{number}": {0.0: 90, float(1 + number): 9, 40.0: 1} for number in range(20)}
+    problems = check_folds(counts, bones, splits=create_splits(counts), groups=None)
+    (text,) = [problem.text for problem in problems]
+    assert (
+        "20 of 40 classes are in few cases, or missing from a fold: 1 (bone1), 2 (bone2), 3 (bone3), 4 (bone4)" in text
+    )
+    assert "and 15 more. Add cases with " in text
+
+
+def test_the_option_that_is_suggested_makes_the_groups_that_were_meant() -> None:
+    assert read_groups(SUGGESTED_GROUPING, PATIENTS) == groups_by_name(PATIENTS)
+    assert set(groups_by_name(PATIENTS).values()) == {f"patient{number:03d}" for number in range(1, 7)}
+    visits = [f"sub-{subject:02d}_ses-{session}" for subject in range(9) for session in (1, 2)]
+    assert read_groups(SUGGESTED_GROUPING, visits) == groups_by_name(visits)
+    assert groups_by_name(visits)["sub-03_ses-2"] == "sub-03"
+
+
 def test_names_that_look_like_one_patients_are_told_with_the_option_that_mends_it() -> None:
     counts = dict.fromkeys(PATIENTS, WHOLE)
     (text,) = warnings(counts)
@@ -61,6 +91,7 @@ def test_other_names_suggest_nothing() -> None:
         [f"Task04_{number:03d}" for number in range(20)],
         [f"{year}_{number:03d}" for year in range(2010, 2016) for number in range(30)],
         [f"patient{number}_scan" for number in range(20)],
+        [f"TCGA-{site:02d}-{patient}" for site in range(6) for patient in range(1000 * site, 1000 * site + 9)],
     ):
         assert warnings(dict.fromkeys(names, WHOLE)) == []
 

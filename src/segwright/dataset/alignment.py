@@ -34,7 +34,7 @@ class Displacement:
 
     @property
     def text(self) -> str:
-        """The displacement in words, such as "mirrored along x and shifted by 2 voxels along z"."""
+        """The displacement in words, such as "mirrored along x and shifted by 2 voxels along z", or ""."""
         if self.is_turned:
             return "turned"
         shifted = [
@@ -44,7 +44,7 @@ class Displacement:
         ]
         parts = [f"mirrored along {' and '.join(self.mirrored)}"] if self.mirrored else []
         parts += [f"shifted by {', '.join(shifted)}"] if shifted else []
-        return " and ".join(parts) or "in the same place"
+        return " and ".join(parts)
 
 
 def displacement(grid: Geometry, other: Geometry, shape: Sequence[int]) -> Displacement | None:

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from segwright.dataset.alignment import displacement
 from segwright.dataset.case_summary import CaseSummary, summarise_case
 from segwright.dataset.cases import Case, read_case_image
+from segwright.dataset.placement import largest_displacement, share_inside
 from segwright.dataset.problems import Kind, Problem
 from segwright.errors import GeometryError, SegwrightError
 from segwright.io import Image, reader_named
 
+# Headers that differ by less than this, in voxels, were rounded.
+_ROUNDED_VOXELS = 0.01
 # Up to here one comparison for each value is quicker than counting them all in one pass.
 _FEW_LABELS = 15
 
@@ -164,27 +167,31 @@ def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem
         text = f"expected the image's spacing {spacings[0]} mm (z, y, x), got {spacings[1]}"
         problems.append(_error("geometry", case, file, text, remedy))
     if not image.geometry.same_position(labels.geometry):
-        problems.append(_elsewhere(case, file, image, labels))
+        problems.extend(_position_problems(case, file, image, labels))
     return problems
 
 
-def _elsewhere(case: Case, file: str, image: Image, labels: Image) -> Problem:
+def _position_problems(case: Case, file: str, image: Image, labels: Image) -> list[Problem]:
     wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
     text = f"expected the image's position, {wanted}, got {got}"
-    found = displacement(labels.geometry, image.geometry, labels.array.shape[1:])
-    if found is None:
-        return Problem(
-            "warning", "position", case.case_id, file, text, "Look whether they overlap; only the voxel grid is used."
+    remedy = "Look whether they overlap; only the voxel grid is used."
+    shape = labels.array.shape[1:]
+    found = displacement(labels.geometry, image.geometry, shape)
+    if found is not None:
+        displaced = largest_displacement(labels.geometry, image.geometry, shape)
+        if displaced < _ROUNDED_VOXELS:
+            return []
+        place = found.text or f"up to {displaced:.2g} voxels apart"
+        share = share_inside(labels.array[0], labels.geometry, image.geometry, image.array.shape[1:])
+        text += (
+            f": by the headers the label map is {place} against its image, and {share:.0%} of what is labelled lies "
+            "within the image"
         )
-    return Problem(
-        "warning",
-        "position",
-        case.case_id,
-        file,
-        f"{text}: by the headers the label map is {found.text} against its image",
-        "Only the voxel grid is used. Look whether image and label map fit as voxels; if the headers are right, "
-        "resample the label map onto the image's grid.",
-    )
+        remedy = (
+            "Only the voxel grid is used. Look whether image and label map fit as voxels; if the headers are right, "
+            "resample the label map onto the image's grid."
+        )
+    return [Problem("warning", "position", case.case_id, file, text, remedy)]
 
 
 def _as_integers(label_map: NDArray[np.float32]) -> NDArray[Any]:

@@ -85,7 +85,7 @@ def _exact_copies(cases: Sequence[CaseSummary], splits: Sequence[Split]) -> Iter
             continue
         same_labels = original.label_digest == case.label_digest
         labels = "and its label map is the same" if same_labels else "but its label map is another"
-        spacing = "" if np.allclose(original.spacing_mm, case.spacing_mm) else ", its spacing too"
+        spacing = "" if np.allclose(original.spacing_mm, case.spacing_mm) else ", its spacing is another"
         remedy = "Remove one" if same_labels else "Find out which label map is right, and remove the other case"
         yield Problem(
             "warning",

@@ -107,14 +107,10 @@ def _rare_classes(counts: LabelCounts, labels: Labels, splits: Sequence[Split]) 
 
 
 def _in_one_line(rare: Sequence[Problem], labels: Labels) -> Iterator[Problem]:
-    names = [problem.what.partition(", so")[0].removeprefix("label ") for problem in rare]
-    yield replace(
-        rare[0],
-        kind="class_rare",
-        what=f"{len(rare)} of {len(labels.foreground_labels)} classes are in few cases, or missing from a fold: "
-        + some([name.partition(" cases (")[0] for name in names], "; "),
-        case_ids=(),
-    )
+    names = [problem.what.partition(" is in ")[0].removeprefix("label ") for problem in rare]
+    counted = f"{len(rare)} of {len(labels.foreground_labels)} classes"
+    what = f"{counted} are in few cases, or missing from a fold: {some(names)}"
+    yield replace(rare[0], kind="class_rare", what=what, case_ids=())
 
 
 def _train(split: Split) -> tuple[str, ...]:

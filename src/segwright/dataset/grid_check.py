@@ -80,13 +80,14 @@ def _outliers(
     for axis, name in enumerate("zyx"):
         odd = np.flatnonzero(is_odd[:, axis]).tolist()
         if odd:
+            usual = f"{np.median(values[:, axis]):.4g}{unit}"
             found = [f"{values[index, axis]:.4g} in {cases[index].case_id}" for index in odd]
             yield Problem(
                 "warning",
                 kind,
                 None,
                 "imagesTr",
-                f"expected a {kind} along {name} like the median, {np.exp(middle[axis]):.4g}{unit}, got {some(found)}",
+                f"expected a {kind} along {name} like the median, {usual}, got {some(found)}",
                 remedy,
                 tuple(cases[index].case_id for index in odd),
             )

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 _VOLUME_CELLS, _SLICE_CELLS = (8, 12, 12), (1, 32, 36)
 _BLOCK_SIDE = 12
 _MAX_SHIFT = 2
+# Cells that differ by less, relative to their size, differ by the rounding of their sums.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +30,12 @@ class Signature:
 
 def image_signature(channel: NDArray[np.float32]) -> Signature:
     """Make the signature of a channel (z, y, x) without NaN."""
-    cells = _cell_means(channel).ravel()
-    cells -= cells.mean()
+    means = _cell_means(channel).ravel()
+    cells = means - means.mean()
     norm = float(np.linalg.norm(cells))
-    return Signature(cells=cells / norm if norm > 0 else np.zeros_like(cells), block=_middle_block(channel))
+    if norm <= _ROUNDING * float(np.linalg.norm(means)):
+        return Signature(cells=np.zeros_like(cells), block=_middle_block(channel))
+    return Signature(cells=cells / norm, block=_middle_block(channel))
 
 
 def cells_correlations(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

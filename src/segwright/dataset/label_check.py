@@ -62,7 +62,8 @@ def mending_remedy(found: frozenset[float], labels: Labels) -> str:
             "nearest-neighbour sampling, or apply a threshold."
         )
     if len(values) <= len(declared):
-        return f"If the order is the same, this mapping mends the label maps: {_mapping(values, declared)}."
+        copy = "; segwright check --fix NEW_FOLDER writes a copy with it" if len(values) == len(declared) else ""
+        return f"If the order is the same, this mapping mends the label maps: {_mapping(values, declared)}{copy}."
     if undeclared == [USUAL_UNLABELLED] and labels.ignore_label is None:
         ignore = declared[-1] + 1
         return (

@@ -40,6 +40,23 @@ def place_on_image(labels: Image, image: Image) -> tuple[NDArray[np.float32], st
     return _sample(label_map, labels.geometry, image.geometry, shape)
 
 
+def largest_displacement(own: Geometry, wanted: Geometry, shape: tuple[int, ...]) -> float:
+    """How far a header moves the corners of a grid of `shape` (z, y, x) on the other grid, in voxels along an axis."""
+    matrix, offset = _index_transform(own, wanted)
+    corners = np.array(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij")).reshape(3, -1)
+    return float(np.abs(matrix @ corners + offset[:, None] - corners).max())
+
+
+def share_inside(label_map: NDArray[Any], own: Geometry, wanted: Geometry, shape: tuple[int, ...]) -> float:
+    """Share of the foreground, or of all voxels where there is none, that by its header lies within the image."""
+    places = np.flatnonzero(label_map) if label_map.any() else np.arange(label_map.size)
+    places = places[:: max(1, places.size // _MAX_SAMPLES)]
+    matrix, offset = _index_transform(wanted, own)
+    indices = matrix @ np.array(np.unravel_index(places, label_map.shape)) + offset[:, None]
+    inside = (indices > -_HALF_A_VOXEL) & (indices < np.array(shape)[:, None] - _HALF_A_VOXEL)
+    return float(inside.all(axis=0).mean())
+
+
 def _harmless_difference(own: Geometry, wanted: Geometry, shape: tuple[int, ...]) -> str | None:
     """What is done to a header that is wrong, "" where none is, or None where the header is to be believed."""
     if not own.same_spacing(wanted):
@@ -49,9 +66,7 @@ def _harmless_difference(own: Geometry, wanted: Geometry, shape: tuple[int, ...]
         return ""
     if _says_nothing(own):
         return "header: it had no position and was given the image's; no voxel was changed"
-    matrix, offset = _index_transform(own, wanted)
-    corners = np.array(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij")).reshape(3, -1)
-    displaced = float(np.abs(matrix @ corners + offset[:, None] - corners).max())
+    displaced = largest_displacement(own, wanted, shape)
     if displaced < _HALF_A_VOXEL:
         return f"header: position set to the image's, at most {displaced:.2g} voxels away; no voxel was changed"
     return None
@@ -62,7 +77,7 @@ def _sample(
 ) -> tuple[NDArray[np.float32], str]:
     from scipy.ndimage import affine_transform
 
-    share = _share_inside(label_map, own, wanted, shape)
+    share = share_inside(label_map, own, wanted, shape)
     if share < _LEAST_SHARE_INSIDE:
         raise GeometryError(
             f"by the headers {share:.0%} of what is labelled lies in the image: the header of one of them is wrong"
@@ -77,16 +92,6 @@ def _sample(
     if lost:
         text += f"; no voxel was left of {', '.join(f'{value:g}' for value in lost)}"
     return placed, text
-
-
-def _share_inside(label_map: NDArray[Any], own: Geometry, wanted: Geometry, shape: tuple[int, ...]) -> float:
-    """Share of the foreground, or of all voxels where there is none, that lies within the image."""
-    places = np.flatnonzero(label_map) if label_map.any() else np.arange(label_map.size)
-    places = places[:: max(1, places.size // _MAX_SAMPLES)]
-    matrix, offset = _index_transform(wanted, own)
-    indices = matrix @ np.array(np.unravel_index(places, label_map.shape)) + offset[:, None]
-    inside = (indices > -_HALF_A_VOXEL) & (indices < np.array(shape)[:, None] - _HALF_A_VOXEL)
-    return float(inside.all(axis=0).mean())
 
 
 def _index_transform(source: Geometry, target: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

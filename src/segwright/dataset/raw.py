@@ -103,5 +103,6 @@ def consecutive_labels_problem(description: DatasetDescription) -> Problem | Non
         None,
         FILE_NAME,
         f"expected the label values 0, 1, 2, ... without a gap, got {', '.join(map(str, values))}",
-        f"Renumber them in dataset.json and in the label maps: {mapping}.",
+        f"Renumber them in dataset.json and in the label maps: {mapping}; segwright check --fix NEW_FOLDER "
+        "writes a copy with that.",
     )
