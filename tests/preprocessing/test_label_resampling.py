@@ -100,6 +100,16 @@ def test_where_no_label_has_the_majority_the_largest_share_wins() -> None:
         np.testing.assert_array_equal(run(labels, new, spline()), expected)
 
 
+@given(shapes, st.tuples(*[st.sampled_from([1, 3, 5])] * 3), st.integers(0, 100))
+@settings(deadline=None, max_examples=40)
+def test_up_by_an_odd_factor_and_down_again_changes_nothing(
+    shape: tuple[int, ...], factors: tuple[int, ...], seed: int
+) -> None:
+    labels = np.random.default_rng(seed).integers(-1, 4, shape).astype(np.int16)
+    finer = run(labels, tuple(np.multiply(shape, factors)), spline())
+    np.testing.assert_array_equal(run(finer, shape, spline()), labels)
+
+
 @given(st.integers(1, 2000), st.integers(1, 2000))
 @settings(deadline=None)
 def test_the_nearest_voxel_has_at_least_half_of_the_weight(size: int, new_size: int) -> None:
