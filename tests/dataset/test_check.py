@@ -150,8 +150,8 @@ def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> Non
     never, channel, labels = (problem.text for problem in report.warnings)
     assert "expected label 3 (three) in at least one case, got it in none" in never
     assert channel.startswith("case b, imagesTr: b_0001.mha lies elsewhere than b_0000.mha: origin (0, 0, 9)")
-    assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, origin (0, 0, 0)")
-    assert "by the headers the label map is shifted by +1 voxel along x against its image, and 80% of what" in labels
+    assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, got a label map that by the head")
+    assert "by the headers is shifted by +1 voxel along x against its image, with 80% of what" in labels
 
 
 def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
@@ -160,11 +160,11 @@ def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
     raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0), origin=(0.0, 5.0, 0.0))
     (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
     assert (
-        "the label map is mirrored along y against its image, and 100% of what is labelled lies within" in problem.what
+        "by the headers is mirrored along y against its image, with 100% of what is labelled within it" in problem.what
     )
     raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
     (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
-    assert "mirrored along y and shifted by -5 voxels along y against its image, and 50% of" in problem.what
+    assert "mirrored along y and shifted by -5 voxels along y against its image, with 50% of" in problem.what
 
 
 def test_a_header_that_was_rounded_is_not_remarked_upon_and_one_that_is_tilted_is(raw: RawFolder) -> None:
@@ -175,7 +175,7 @@ def test_a_header_that_was_rounded_is_not_remarked_upon_and_one_that_is_tilted_i
     along_y = (1.0, 0.0, 0.0, 0.0, np.cos(tilt), -np.sin(tilt), 0.0, np.sin(tilt), np.cos(tilt))
     raw.write_labels("a", voxels, direction=along_y)
     (problem,) = check(raw.folder).problems
-    assert "the label map is up to 0.081 voxels apart against its image" in problem.what
+    assert "by the headers is up to 0.081 voxels apart against its image" in problem.what
 
 
 def test_what_only_all_cases_together_show_is_told(raw: RawFolder) -> None:

@@ -33,8 +33,7 @@ def anatomy(seed: int) -> tuple[Channels, NDArray[np.float32]]:
 
 def summary(case_id: str, channels: Channels, labels: NDArray[np.float32], **geometry: Any) -> CaseSummary:
     where = Geometry(**{"spacing_mm": (1.0, 1.0, 1.0), **geometry})
-    counts = {float(value): int(count) for value, count in zip(*np.unique(labels, return_counts=True), strict=True)}
-    return summarise_case(case_id, Image(np.stack(channels), where, {}), labels, counts)
+    return summarise_case(case_id, Image(np.stack(channels), where, {}), labels)
 
 
 def cohort() -> list[CaseSummary]:
@@ -109,15 +108,16 @@ def test_a_channel_or_a_label_map_of_another_case_is_found() -> None:
     channels, labels = anatomy(3)
     cases = cohort()
     cases[5] = summary("case_5", [anatomy(5)[0][0], channels[1]], anatomy(5)[1])
-    (channel,) = warnings(cases)
+    channel, intensities = warnings(cases)
+    assert "1 of 10 cases have intensities unlike the others': case_5" in intensities
     assert channel.startswith(
         "case case_5, imagesTr, channel 1 (T2): expected an image of its own, got voxel for voxel channel 1 (T2) of "
         "case case_3. "
     )
     cases[5] = summary("case_5", anatomy(5)[0], labels)
-    (label_map,) = warnings(cases)
+    label_map = warnings(cases)[0]
     assert label_map.startswith("case case_5, labelsTr: expected a label map of its own, got voxel for voxel that of")
-    assert warnings(cases, groups={"case_3": "p", "case_5": "p"}) == []
+    assert not any("label map of its own" in text for text in warnings(cases, groups={"case_3": "p", "case_5": "p"}))
     empty = np.zeros_like(labels)
     assert warnings([summary(case, anatomy(seed)[0], empty) for seed, case in enumerate("abcd")]) == []
 
@@ -213,6 +213,14 @@ def test_a_data_set_of_two_kinds_of_images_has_no_foreign_ones() -> None:
         channels, labels = anatomy(seed)
         cases[seed] = summary(f"case_{seed}", [-channels[0], channels[1]], labels)
     assert warnings(cases) == []
+
+
+def test_an_inverted_image_is_named_by_its_foreground() -> None:
+    cases = [summary(f"case_{seed}", [anatomy(seed)[0][0]], anatomy(seed)[1]) for seed in range(NUM_CASES)]
+    channels, labels = anatomy(6)
+    cases[6] = summary("case_6", [channels[0].max() - channels[0]], labels)
+    (text,) = warnings(cases, ["MRI"])
+    assert text.startswith("imagesTr, channel 0 (MRI): 1 of 10 cases have intensities unlike the others': case_6.")
 
 
 def test_another_scale_is_no_other_modality() -> None:

@@ -73,13 +73,10 @@ def check_case(task: CaseTask) -> CaseFindings:
     label_map = None if labels is None else _as_integers(labels.array[0])
     counts = {} if label_map is None else _count_values(label_map)
     summary = measurement = None
-    if (
-        image is not None
-        and labels is not None
-        and label_map is not None
-        and not any(problem.severity == "error" for problem in problems)
-    ):
-        summary = summarise_case(case.case_id, image, label_map, counts)
+    if image is not None and not any(problem.kind == "not_a_number" for problem in problems):
+        matches = label_map is not None and label_map.shape == image.array.shape[1:]
+        summary = summarise_case(case.case_id, image, label_map if matches else None)
+    if image is not None and labels is not None and not any(problem.severity == "error" for problem in problems):
         measurement = None if task.measure is None else task.measure(case, image, labels)
     return CaseFindings(problems=tuple(problems), label_counts=counts, summary=summary, measurement=measurement)
 
@@ -172,24 +169,25 @@ def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem
 
 
 def _position_problems(case: Case, file: str, image: Image, labels: Image) -> list[Problem]:
-    wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
-    text = f"expected the image's position, {wanted}, got {got}"
-    remedy = "Look whether they overlap; only the voxel grid is used."
     shape = labels.array.shape[1:]
     found = displacement(labels.geometry, image.geometry, shape)
-    if found is not None:
+    if found is None:
+        wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
+        text = f"expected the image's position, {wanted}, got {got}"
+        remedy = "Look whether they overlap; only the voxel grid is used."
+    else:
         displaced = largest_displacement(labels.geometry, image.geometry, shape)
         if displaced < _ROUNDED_VOXELS:
             return []
-        place = found.text or f"up to {displaced:.2g} voxels apart"
         share = share_inside(labels.array[0], labels.geometry, image.geometry, image.array.shape[1:])
-        text += (
-            f": by the headers the label map is {place} against its image, and {share:.0%} of what is labelled lies "
-            "within the image"
+        text = (
+            "expected the image's position, got a label map that by the headers is "
+            f"{found.text or f'up to {displaced:.2g} voxels apart'} against its image, with {share:.0%} of what is "
+            "labelled within it"
         )
         remedy = (
             "Only the voxel grid is used. Look whether image and label map fit as voxels; if the headers are right, "
-            "resample the label map onto the image's grid."
+            "segwright check --fix NEW_FOLDER samples the label map on the image's grid."
         )
     return [Problem("warning", "position", case.case_id, file, text, remedy)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +49,22 @@ class CaseSummary:
     signatures: tuple[Signature, ...]
 
 
-def summarise_case(
-    case_id: str, image: Image, label_map: NDArray[Any], label_counts: Mapping[float, int]
-) -> CaseSummary:
-    """Summarise a case whose image (c, z, y, x) and label map (z, y, x) have one shape and no NaN."""
+def summarise_case(case_id: str, image: Image, label_map: NDArray[Any] | None) -> CaseSummary:
+    """Summarise a case whose image (c, z, y, x) and label map (z, y, x) have one shape and no NaN.
+
+    A label map that cannot be used is None, and counts as one without foreground.
+    """
     shape = image.array.shape[1:]
-    stride = max(1, round((label_map.size / _MAX_SAMPLES) ** (1 / max(1, sum(size > 1 for size in shape)))))
+    stride = max(1, round((image.array[0].size / _MAX_SAMPLES) ** (1 / max(1, sum(size > 1 for size in shape)))))
     steps = tuple(slice(None, None, stride if size > stride else 1) for size in shape)
-    foreground = label_map[steps].ravel() > 0
+    sampled = np.zeros(shape, np.uint8)[steps] if label_map is None else label_map[steps]
+    foreground = sampled.ravel() > 0
     return CaseSummary(
         case_id=case_id,
         spacing_mm=image.geometry.spacing_mm,
         shape=shape,
         orientation=axis_codes(image.geometry),
-        label_digest=_digest(label_map) if any(value > 0 for value in label_counts) else None,
+        label_digest=_digest(label_map) if label_map is not None and label_map.any() else None,
         channels=tuple(_summarise_channel(channel, channel[steps].ravel(), foreground) for channel in image.array),
         signatures=tuple(image_signature(channel) for channel in image.array),
     )

@@ -202,9 +202,14 @@ def _check_cases(
 def _check_labels(description: DatasetDescription, checked: Sequence[tuple[Case, CaseFindings]]) -> Iterator[Problem]:
     found = frozenset(value for _, findings in checked for value in findings.label_counts)
     remedy = mending_remedy(found, description.labels)
-    for case, findings in checked:
-        yield from undeclared_labels(case, findings.label_counts, description.labels, remedy)
-    if checked and all(findings.label_counts for _, findings in checked):  # every label map could be read
+    undeclared = [
+        problem
+        for case, findings in checked
+        for problem in undeclared_labels(case, findings.label_counts, description.labels, remedy)
+    ]
+    yield from undeclared
+    all_were_read = checked and all(findings.label_counts for _, findings in checked)
+    if all_were_read and not undeclared:  # else an absent label may be one of the others
         yield from absent_labels(description, found)
 
 

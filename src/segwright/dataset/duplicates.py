@@ -210,13 +210,11 @@ def _in_one_group(case_ids: Sequence[str], groups: Mapping[str, str]) -> bool:
 
 
 def _is_copy(cases: Sequence[CaseSummary], pair: _Pair, correlation: float) -> bool:
-    if correlation > _SAME_CELLS:
-        return True
+    if correlation > _SAME_CELLS or correlation <= _LIKE_CELLS:
+        return correlation > _SAME_CELLS
     one, other = (cases[index].signatures for index in pair)
-    blocks = [
-        block_correlation(*both) for both in zip(one, other, strict=True) if all(each.block.any() for each in both)
-    ]
-    return correlation > _LIKE_CELLS and min(blocks, default=0.0) > _SAME_BLOCK
+    textured = [both for both in zip(one, other, strict=True) if all(each.block.any() for each in both)]
+    return bool(textured) and all(block_correlation(*both) > _SAME_BLOCK for both in textured)
 
 
 def _near_copies(

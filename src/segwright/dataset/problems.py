@@ -94,7 +94,7 @@ def _likeness(problem: Problem) -> tuple[str, ...]:
     what = problem.what
     for part in (problem.case_id, name, *problem.case_ids):
         what = what.replace(part, "") if part else what
-    return (problem.severity, problem.kind, folder, re.sub(r"\d+", "", what))
+    return (problem.severity, problem.kind, folder, re.sub(r"[-+]?\d[\d.]*", "", what))
 
 
 def _name(problem: Problem) -> str:
