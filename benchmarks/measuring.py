@@ -60,6 +60,10 @@ class Comparison:
         return [peer.seconds / own.seconds for own, peer in zip(self.ours, self.peers, strict=True)]
 
     @property
+    def cpu_ratios(self) -> list[float]:
+        return [peer.cpu_seconds / own.cpu_seconds for own, peer in zip(self.ours, self.peers, strict=True)]
+
+    @property
     def memory_ratios(self) -> list[float]:
         pairs = zip(self.ours, self.peers, strict=True)
         return [
@@ -194,8 +198,8 @@ def versions(peer: Path) -> dict[str, str]:
 
 def table_head() -> str:
     return (
-        "| what | ours | nnunetv2 | times as fast (range) | wanted | peak memory: ours, nnunetv2 | ratio | wanted |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| what | ours | nnunetv2 | ratio (range) | wanted | of CPU | memory: ours, nnunetv2 | ratio | wanted |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )
 
 
@@ -207,6 +211,7 @@ def table_row(comparison: Comparison) -> str:
         _seconds(comparison.peers),
         _ratio(comparison.speed_ratios, with_range=True),
         _wanted(comparison.wanted_speed),
+        _ratio(comparison.cpu_ratios, with_range=False),
     ]
     if comparison.memory_ratios:
         cells.append(f"{_megabytes(comparison.ours)}, {_megabytes(comparison.peers)}")
@@ -245,6 +250,7 @@ def write_results(
         for comparison in comparisons:
             line = {"time": now, "machine": where, "versions": which, **asdict(comparison)}
             line["speed_ratio"] = statistics.median(comparison.speed_ratios)
+            line["cpu_ratio"] = statistics.median(comparison.cpu_ratios)
             if comparison.memory_ratios:
                 line["memory_ratio"] = statistics.median(comparison.memory_ratios)
             file.write(json.dumps(line) + "\n")
