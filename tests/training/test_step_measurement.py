@@ -20,7 +20,7 @@ from segwright.training.step_measurement import StepMeasurement, measure_step
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 CT, HIPPO, CARDIAC = "Dataset901_CTAniso", "Dataset903_Hippo", "Dataset904_Cardiac"
-SMALL = "features_per_stage=8 n_stages=3 patch_size=48,48,48 batch_size=1"
+SMALL = "features_per_stage=8 n_stages=3 patch_size=40,48,48 batch_size=2"
 
 
 def prepare(

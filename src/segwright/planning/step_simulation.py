@@ -1,7 +1,7 @@
 """Walk through a training step as torch does and keep account of its memory, without torch.
 
 Every operation takes what it puts out and what it works with, and holds what its backward pass will need; the backward
-pass runs the operations in reverse and lets go of it. The order of taking and releasing is torch 2.x's for nnU-Net's
+pass runs the operations in reverse and lets go of it. The order of taking and releasing is torch's (2.13) for nnU-Net's
 layers, as its memory profiler shows it; on the CPU the peak equals the profiler's to less than 1 %.
 """
 
@@ -22,6 +22,9 @@ BYTES_FLOAT32 = 4
 BYTES_FLOAT16 = 2
 _BYTES_LONG = 8
 _BYTES_SHORT = 2
+# On the CPU torch hands a batch of one to oneDNN only where channels times the first two axes exceed this; below, it
+# unfolds the map, a column of kernel times channels for each voxel (`use_mkldnn` in torch's Convolution.cpp).
+_UNFOLDED_BELOW = 20480
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,11 @@ STEP_DEVICES = {device.name: device for device in (CPU, CUDA, MPS)}
 
 @dataclass
 class _Map:
-    """A feature map: its memory, whether its layout differs from the convolutions', and its gradient once there is."""
+    """A feature map: its memory, whether its layout differs from the convolutions', and its gradient once there is.
+    `front` is the product of channels and the first two axes."""
 
     buffer: Buffer
+    front: int
     plain_layout: bool
     needs_gradient: bool = True
     gradient: Buffer | None = None
@@ -81,18 +86,20 @@ class StepSimulation:
         num_parameters: int,
     ) -> None:
         """Take parameters and optimizer state, as after the first step, then run a step from batch to update."""
-        ledger = self.ledger
-        voxels = [batch_size * size for size in voxels_per_stage(patch_size, self.architecture.strides)]
+        ledger, strides = self.ledger, self.architecture.strides
+        self.single = batch_size == 1
+        self.voxels = [batch_size * size for size in voxels_per_stage(patch_size, strides)]
+        self.fronts = voxels_per_stage(patch_size[:2], [stride[:2] for stride in strides])
         ledger.take(num_parameters * BYTES_FLOAT32, "parameters")
         ledger.take(num_parameters * BYTES_FLOAT32 * self.optimizer_states, "optimizer")
-        image = self._batch(voxels, num_input_channels)
+        image = self._batch(num_input_channels)
         half = None
         if self.device.map_bytes == BYTES_FLOAT16:
             half = ledger.take(num_parameters * BYTES_FLOAT16, "parameters")
-        skips = self._encoder(image, voxels)
-        logits = self._decoder(skips, voxels, num_outputs)
+        skips = self._encoder(image, num_input_channels)
+        logits = self._decoder(skips, num_outputs)
         supervised = logits[:-1] if len(logits) > 1 else logits  # the lowest resolution has weight 0
-        for output, size in zip(supervised, voxels, strict=False):
+        for output, size in zip(supervised, self.voxels, strict=False):
             self._loss(output, size, num_outputs)
         ledger.drop(*(output.buffer for output in logits))
         for undo in reversed(self.backward):
@@ -101,66 +108,68 @@ class StepSimulation:
             ledger.drop(half)
         self._update()
 
-    def _batch(self, voxels: Sequence[int], channels: int) -> _Map:
-        size = voxels[0] * channels * BYTES_FLOAT32
-        self.ledger.take(sum(voxels[:-1]) * _BYTES_SHORT)
+    def _batch(self, channels: int) -> _Map:
+        size = self.voxels[0] * channels * BYTES_FLOAT32
+        self.ledger.take(sum(self.voxels[:-1]) * _BYTES_SHORT)
         if self.device.channels_last and channels > 1:
             self.ledger.take(size)  # the batch as it was loaded stays beside its channels-last copy
-        image = _Map(self.ledger.take(size, "activations"), plain_layout=False, needs_gradient=False)
+        front = channels * self.fronts[0]
+        image = _Map(self.ledger.take(size, "activations"), front, plain_layout=False, needs_gradient=False)
         if self.device.map_bytes == BYTES_FLOAT16:
             image.buffer = self.ledger.take(size // 2, "activations")
         return image
 
     # ------------------------------------------------------------------ the network
 
-    def _encoder(self, image: _Map, voxels: Sequence[int]) -> list[_Map]:
+    def _encoder(self, image: _Map, channels: int) -> list[_Map]:
         architecture, ledger = self.architecture, self.ledger
         residual = architecture.kind == "residual"
-        x, channels = image, image.size // (voxels[0] * self.device.map_bytes)
+        x = image
         if residual:
             stem = architecture.features_per_stage[0]
-            x = self._conv(image, voxels[0], (channels, stem), math.prod(architecture.kernel_sizes[0]))
+            x = self._conv(image, 0, (channels, stem), math.prod(architecture.kernel_sizes[0]))
             channels = stem
         skips: list[_Map] = []
         stages = zip(
-            voxels,
             architecture.features_per_stage,
             architecture.kernel_sizes,
             architecture.strides,
             architecture.blocks_per_stage,
             strict=True,
         )
-        for size, features, kernel, stride, blocks in stages:
+        for stage, (features, kernel, stride, blocks) in enumerate(stages):
             for block in range(blocks):
                 strided = block == 0 and any(step != 1 for step in stride)
                 if residual:
-                    out = self._residual_block(x, size, (channels, features), math.prod(kernel), strided=strided)
+                    out = self._residual_block(x, stage, (channels, features), math.prod(kernel), strided=strided)
                 else:
-                    out = self._conv(x, size, (channels, features), math.prod(kernel))
+                    out = self._conv(x, stage, (channels, features), math.prod(kernel))
                 if x is not image and (not skips or x is not skips[-1]):
                     ledger.drop(x.buffer)
                 x, channels = out, features
             skips.append(x)
         return skips
 
-    def _decoder(self, skips: list[_Map], voxels: Sequence[int], num_outputs: int) -> list[_Map]:
+    def _decoder(self, skips: list[_Map], num_outputs: int) -> list[_Map]:
         """Outputs, the highest resolution first."""
         architecture, ledger = self.architecture, self.ledger
         features = architecture.features_per_stage
         x, outputs = skips[-1], []
         for stage, convs in zip(reversed(range(len(skips) - 1)), architecture.convs_per_decoder_stage, strict=True):
-            size, here, kernel = voxels[stage], features[stage], math.prod(architecture.kernel_sizes[stage])
+            here, kernel = features[stage], math.prod(architecture.kernel_sizes[stage])
             stride = math.prod(architecture.strides[stage + 1])
-            up = self._plain_conv(x, size, (features[stage + 1], here), stride, bias=architecture.conv_bias)
+            up = self._plain_conv(
+                x, stage, (features[stage + 1], here), stride, bias=architecture.conv_bias, transposed=True
+            )
             joined = self._concatenate(up, skips[stage])
             if x is not skips[-1]:
                 ledger.drop(x.buffer)
             x, channels = joined, 2 * here
             for _ in range(convs):
-                out = self._conv(x, size, (channels, here), kernel)
+                out = self._conv(x, stage, (channels, here), kernel)
                 ledger.drop(x.buffer)
                 x, channels = out, here
-            outputs.append(self._plain_conv(x, size, (here, num_outputs), 1, bias=True))
+            outputs.append(self._plain_conv(x, stage, (here, num_outputs), 1, bias=True))
         ledger.drop(*(skip.buffer for skip in skips))
         if x is not skips[-1]:
             ledger.drop(x.buffer)
@@ -169,7 +178,7 @@ class StepSimulation:
     def _conv(
         self,
         x: _Map,
-        voxels: int,
+        stage: int,
         channels: tuple[int, int],
         kernel_volume: int,
         *,
@@ -178,7 +187,7 @@ class StepSimulation:
     ) -> _Map:
         """Convolution, normalisation and nonlinearity; `channels` are those that enter and those that leave."""
         bias = self.architecture.conv_bias if bias is None else bias
-        out = self._plain_conv(x, voxels, channels, kernel_volume, bias=bias, affine=self.affine)
+        out = self._plain_conv(x, stage, channels, kernel_volume, bias=bias, affine=self.affine)
         if self.normalised:
             out = self._normalise(out)
         return self._activate(out) if nonlinear else out
@@ -186,37 +195,45 @@ class StepSimulation:
     def _plain_conv(
         self,
         x: _Map,
-        voxels: int,
+        stage: int,
         channels: tuple[int, int],
         kernel_volume: int,
         *,
         bias: bool,
         affine: bool = False,
+        transposed: bool = False,
     ) -> _Map:
-        """Convolution alone, or a transposed one; `affine` counts the parameters of its normalisation with its own."""
+        """Convolution alone, put out at a stage; `affine` counts the parameters of its normalisation with its own."""
         ledger, (inputs, outputs) = self.ledger, channels
         weights = outputs * (inputs * kernel_volume + bias + 2 * affine)
-        with ledger.passing(self._copy(x)):
-            size = voxels * outputs * self.device.map_bytes
-            out = _Map(ledger.take(size, "activations"), plain_layout=not self.device.channels_last)
+        size = self.voxels[stage] * outputs * self.device.map_bytes
+        front = outputs * self.fronts[stage]
+        columns = 0
+        unfolded = self.device.channels_last and self.single and x.front <= _UNFOLDED_BELOW
+        if unfolded and kernel_volume > 1:
+            columns = size if transposed else self.voxels[stage] * inputs * kernel_volume * self.device.map_bytes
+        with ledger.passing(0 if unfolded else self._copy(x), columns):
+            plain_layout = unfolded or not self.device.channels_last
+            out = _Map(ledger.take(size, "activations"), front, plain_layout)
             with ledger.passing(weights * BYTES_FLOAT32):
                 pass
         ledger.hold(x.buffer)
-        self.backward.append(lambda: self._conv_backward(x, out, weights))
+        self.backward.append(lambda: self._conv_backward(x, out, weights, columns, unfolded=unfolded))
         return out
 
     def _copy(self, x: _Map) -> int:
         return x.size if self.device.channels_last and x.plain_layout else 0
 
-    def _conv_backward(self, x: _Map, out: _Map, weights: int) -> None:
+    def _conv_backward(self, x: _Map, out: _Map, weights: int, columns: int, *, unfolded: bool) -> None:
         ledger, gradient = self.ledger, out.gradient
         if gradient is None:  # the head of the lowest resolution, which no loss looks at
             ledger.drop(x.buffer)
             return
         # where maps are channels-last, the gradient comes in the layout of the normalisation
-        with ledger.passing(self._copy(x), out.size if self.device.channels_last else 0):
+        copies = (0, 0) if unfolded else (self._copy(x), out.size if self.device.channels_last else 0)
+        with ledger.passing(*copies):
             down = ledger.take(x.size) if x.needs_gradient else None
-            with ledger.passing(weights * BYTES_FLOAT32):
+            with ledger.passing(columns, weights * BYTES_FLOAT32):
                 self.weight_gradients.append(ledger.take(weights * BYTES_FLOAT32, "gradients"))
         ledger.drop(gradient, x.buffer)
         if down is not None:
@@ -225,15 +242,15 @@ class StepSimulation:
     def _normalise(self, x: _Map) -> _Map:
         ledger, size = self.ledger, x.size
         # instance normalisation works on a copy in the plain layout
-        copied = self.by_instance and self.device.channels_last
+        copied = self.by_instance and not x.plain_layout
         saved = ledger.take(size, "activations") if copied else ledger.hold(x.buffer)
-        out = _Map(ledger.take(size, "activations"), plain_layout=self.by_instance)
+        out = _Map(ledger.take(size, "activations"), x.front, x.plain_layout or self.by_instance)
         ledger.drop(x.buffer)
 
         def undo() -> None:
             gradient = _gradient_of(out)
             x.gradient = ledger.take(size)
-            with ledger.passing(size if copied else 0):
+            with ledger.passing(size if self.by_instance and self.device.channels_last else 0):
                 pass
             ledger.drop(gradient, saved)
 
@@ -244,7 +261,7 @@ class StepSimulation:
         """LeakyReLU or its like; in place after instance normalisation it changes a view, whose gradient is copied."""
         ledger, size = self.ledger, x.size
         saved = ledger.hold(x.buffer)
-        out = _Map(x.buffer, x.plain_layout)
+        out = _Map(x.buffer, x.front, x.plain_layout)
         if not self.in_place:
             out.buffer = ledger.take(size, "activations")
             ledger.drop(x.buffer)
@@ -267,19 +284,19 @@ class StepSimulation:
         return out
 
     def _residual_block(
-        self, x: _Map, voxels: int, channels: tuple[int, int], kernel_volume: int, *, strided: bool
+        self, x: _Map, stage: int, channels: tuple[int, int], kernel_volume: int, *, strided: bool
     ) -> _Map:
         ledger, (before, features) = self.ledger, channels
-        inner = self._conv(x, voxels, channels, kernel_volume)
-        main = self._conv(inner, voxels, (features, features), kernel_volume, nonlinear=False)
+        inner = self._conv(x, stage, channels, kernel_volume)
+        main = self._conv(inner, stage, (features, features), kernel_volume, nonlinear=False)
         ledger.drop(inner.buffer)
-        skip = self._pool(x, voxels * before) if strided else x
+        skip = self._pool(x, stage, before) if strided else x
         if before != features:
-            projected = self._conv(skip, voxels, channels, 1, bias=False, nonlinear=False)
+            projected = self._conv(skip, stage, channels, 1, bias=False, nonlinear=False)
             if skip is not x:
                 ledger.drop(skip.buffer)
             skip = projected
-        out = _Map(ledger.take(main.size, "activations"), main.plain_layout)
+        out = _Map(ledger.take(main.size, "activations"), main.front, main.plain_layout)
         ledger.drop(main.buffer)
         if skip is not x:
             ledger.drop(skip.buffer)
@@ -294,9 +311,9 @@ class StepSimulation:
         self.backward.append(undo)
         return out
 
-    def _pool(self, x: _Map, elements: int) -> _Map:
-        ledger = self.ledger
-        out = _Map(ledger.take(elements * self.device.map_bytes, "activations"), x.plain_layout)
+    def _pool(self, x: _Map, stage: int, channels: int) -> _Map:
+        ledger, size = self.ledger, self.voxels[stage] * channels * self.device.map_bytes
+        out = _Map(ledger.take(size, "activations"), channels * self.fronts[stage], x.plain_layout)
         ledger.hold(x.buffer)
 
         def undo() -> None:
@@ -310,7 +327,8 @@ class StepSimulation:
     def _concatenate(self, up: _Map, skip: _Map) -> _Map:
         """Both gradients are views of one piece of memory, which the skip connection holds until the encoder."""
         ledger = self.ledger
-        joined = _Map(ledger.take(2 * up.size, "activations"), plain_layout=self.by_instance or up.plain_layout)
+        plain_layout = self.by_instance or up.plain_layout
+        joined = _Map(ledger.take(2 * up.size, "activations"), 2 * up.front, plain_layout)
         ledger.drop(up.buffer)
 
         def undo() -> None:

@@ -45,7 +45,7 @@ _OUT_OF_MEMORY = (
     "could not create a memory",
     "bad_alloc",
 )
-_SIGNALS_OF_MEMORY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+_SIGNALS_OF_MEMORY = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS")
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ def measure_step(
     batch_size = int(given.get("batch_size", plan.configuration(configuration).batch_size))
     if run.returncode == 0:
         return StepMeasurement(**json.loads(run.stdout.splitlines()[-1]))
-    if -run.returncode in _SIGNALS_OF_MEMORY:
-        name = signal.Signals(-run.returncode).name
-        told = f"the system ended the measuring process ({name}), which it does where memory does not suffice"
+    ended_by = signal.Signals(-run.returncode).name if run.returncode < 0 else None
+    if ended_by in _SIGNALS_OF_MEMORY:
+        told = f"the measuring process was ended ({ended_by}), mostly a sign that memory did not suffice"
         return StepMeasurement(device, batch_size, told)
     raise TrainingError(
         message(
@@ -204,7 +204,10 @@ def _held_bytes(trainer: Trainer) -> int | None:
 
 
 def _measure_on_accelerator(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasurement:
-    """On CUDA, allocated and reserved memory are torch's own counts; elsewhere only the time is measured."""
+    """On CUDA, allocated and reserved memory are torch's own counts; elsewhere only the time is measured.
+
+    Written by torch's documentation; not yet run on such hardware.
+    """
     import torch
 
     device, limit = trainer.device, request["memory_limit_bytes"]
