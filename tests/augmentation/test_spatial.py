@@ -169,7 +169,8 @@ def test_mirroring_inside_the_sampling_equals_flipping_afterwards() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    angles=st.tuples(*[st.floats(-60, 60)] * 3),
+    # angles near 0 put sample points half-way between voxels, where rounding decides which label is nearest
+    angles=st.tuples(*[st.floats(-60, 60).filter(lambda angle: angle == 0 or abs(angle) > 0.5)] * 3),
     scale=st.sampled_from([1.0, 0.7, 0.93, 1.4]),
     mirrored=_mirror_axes(3),
     kind=st.sampled_from(["3d", "dummy"]),
