@@ -65,7 +65,7 @@ def check(measured: StepMeasurement, model: int, tolerance: float) -> None:
 
 def test_a_step_holds_what_the_model_says() -> None:
     plan, description = prepare(HIPPO, "3d_fullres", SMALL)
-    # what the system adds on a busy machine is tens of megabytes at times, much beside so small a step: the least counts
+    # a busy system adds tens of megabytes at times, which is much beside so small a step: the least counts
     attempts = (measure_step(plan, "tiny", description, flags={"recipe": "nnunet"}) for _ in range(3))
     measured = min(attempts, key=lambda each: each.peak_bytes or 0)
     check(measured, modelled(plan, description, "nnunet"), 0.15)
