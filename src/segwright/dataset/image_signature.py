@@ -7,7 +7,6 @@ other cells, but the same noise in its middle, which no second scan has.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,20 +57,16 @@ def block_correlation(one: Signature, other: Signature) -> float:
 
 
 def _cell_means(channel: NDArray[np.float32]) -> NDArray[np.float32]:
-    counts = _SLICE_CELLS if channel.shape[0] == 1 else _VOLUME_CELLS
-    along_z, along_y, along_x = (_averaging(*pair) for pair in zip(channel.shape, counts, strict=True))
-    # Slice by slice, so that BLAS does not start threads for products this small.
-    planes = np.matmul(along_y, np.matmul(channel, along_x.T))
-    return np.asarray(along_z @ planes.reshape(channel.shape[0], -1))
-
-
-@lru_cache(maxsize=64)
-def _averaging(size: int, count: int) -> NDArray[np.float32]:
-    """Matrix (count, size) that averages `size` voxels in `count` cells of equal width, voxels at borders by parts."""
-    edges = np.linspace(0, size, count + 1)
-    voxels = np.arange(size)
-    overlap = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
-    return np.asarray(np.maximum(overlap, 0) * count / size, dtype=np.float32)
+    """Average (z, y, x) axis by axis, the one whose planes are contiguous first; without BLAS, which starts threads."""
+    cells = channel
+    for axis, count in enumerate(_SLICE_CELLS if channel.shape[0] == 1 else _VOLUME_CELLS):
+        size = channel.shape[axis]
+        starts = np.arange(count) * size // count
+        stops = np.maximum(np.arange(1, count + 1) * size // count, starts + 1)
+        along = np.moveaxis(cells, axis, 0)
+        sums = np.stack([along[start:stop].sum(axis=0) for start, stop in zip(starts, stops, strict=True)])
+        cells = np.moveaxis(sums / (stops - starts).astype(np.float32)[:, None, None], 0, axis)
+    return cells
 
 
 def _middle_block(channel: NDArray[np.float32]) -> NDArray[np.float16]:
