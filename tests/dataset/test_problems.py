@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from segwright.dataset.problems import Problem, in_brief
 
 
@@ -14,11 +16,18 @@ def misnamed(name: str) -> Problem:
 
 def test_what_many_cases_have_in_common_is_one_line() -> None:
     lines = in_brief(undeclared(f"case{number}", 30 + number) for number in range(200))
+    names = ", ".join(f"case{number}" for number in range(1, 200))
     assert [line.text for line in lines] == [
         "case case0, labelsTr/case0.png: expected the declared labels 0, 1, got 255 (30 voxels); the like in 199 other "
-        "cases: case1, case2, case3, case4, case5 and 194 more. Map 255 -> 1."
+        f"cases: {names}. Map 255 -> 1."
     ]
     assert lines[0].case_ids == tuple(f"case{number}" for number in range(200))
+
+
+def test_of_many_warnings_the_first_cases_are_named() -> None:
+    (line,) = in_brief(replace(undeclared(f"case{number}", 30), severity="warning") for number in range(200))
+    assert "; the like in 199 other cases: case1, case2, case3, case4, case5 and 194 more. Map" in line.text
+    assert len(line.case_ids) == 200
 
 
 def test_what_few_cases_have_in_common_stays_as_it_is() -> None:

@@ -77,7 +77,8 @@ def some(names: Sequence[str], separator: str = ", ") -> str:
 
 
 def in_brief(problems: Iterable[Problem]) -> list[Problem]:
-    """Put what many cases have in common on one line: the first finding, and the names of the other cases.
+    """Put what many cases have in common on one line: the first finding, and the names of the other cases,
+    all where they must be mended.
 
     Findings are alike where what they say differs in nothing but the case, its file and numbers.
     """
@@ -106,6 +107,7 @@ def _merged(group: Sequence[Problem]) -> Problem:
     first, *others = group
     names = list(dict.fromkeys(map(_name, others)))
     whose = "other cases" if first.case_id is not None else "other files"
-    what = f"{first.what}; the like in {len(names)} {whose}: {some(names)}"
+    listed = ", ".join(names) if first.severity == "error" else some(names)
+    what = f"{first.what}; the like in {len(names)} {whose}: {listed}"
     cases = tuple(dict.fromkeys(problem.case_id for problem in group if problem.case_id is not None))
     return replace(first, what=what, case_ids=cases)
