@@ -167,6 +167,7 @@ def _trainer_of(request: Mapping[str, Any], device: torch.device) -> Trainer:
 
 
 def _measure_on_cpu(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasurement:
+    gives_back = _set_allocator(*_GIVES_BACK)  # before the warm-up, whose memory would else be used again unseen
     _warm_up(trainer)
     baseline = _resident_bytes()
     free = int(available_memory_bytes() * _SHARE_OF_MEMORY_TO_USE)
@@ -177,7 +178,8 @@ def _measure_on_cpu(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasure
     )
     _limit_memory(limit)
     try:
-        peak = _held_bytes(trainer) if request["held_memory"] else None
+        peak = _held_bytes(trainer) if gives_back and request["held_memory"] else None
+        _set_allocator(*_KEEPS)
         baseline = _resident_bytes()
         _reset_peak()  # where there is no such thing, the largest ever stands for the peak
         seconds = _take_steps(trainer)
@@ -188,19 +190,16 @@ def _measure_on_cpu(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasure
 
 
 def _held_bytes(trainer: Trainer) -> int | None:
-    """Peak of the steps while the allocator keeps nothing back; None where it cannot be told to.
+    """Peak of the steps while the allocator keeps nothing back; None where the system cannot tell.
 
     A step before it lets the libraries compile and cache what they need for this network (up to 30 MB).
     """
-    if not _reset_peak() or not _set_allocator(*_GIVES_BACK):
-        return None
     _take_steps(trainer, 1)
-    _reset_peak()
+    if not _reset_peak():
+        return None
     baseline = _resident_bytes()
     _take_steps(trainer)
-    peak = _peak_bytes()
-    _set_allocator(*_KEEPS)
-    return peak - baseline
+    return _peak_bytes() - baseline
 
 
 def _measure_on_accelerator(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasurement:
