@@ -104,6 +104,47 @@ def test_a_killed_worker_fails_its_own_case_only() -> None:
     assert "SIGSEGV" in failures[8].message
 
 
+def environment_variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["SEGWRIGHT_A", "SEGWRIGHT_B"]
+    before = dict(os.environ)
+    for values in ({"SEGWRIGHT_A": "1"}, {"SEGWRIGHT_B": "2"}):
+        with monkeypatch.context() as changed:
+            for name, value in values.items():
+                changed.setenv(name, value)
+            seen = dict(run_cases(environment_variable, names, workers=2, case_id=str, what="names"))
+        assert seen == {name: values.get(name) for name in names}
+    assert dict(os.environ) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_what_workers_need_is_imported_once_for_all(tmp_path: Path) -> None:
+    (tmp_path / "slow_library.py").write_text("import os\nprint('imported', flush=True)\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            from segwright.parallel import prepare_workers, run_cases
+
+            def uses_it(value):
+                import slow_library
+                return value
+
+            if __name__ == "__main__":
+                prepare_workers(["slow_library"])
+                print(sum(result for _, result in run_cases(uses_it, [1, 2, 3], workers=2, case_id=str, what="sums")))
+            """
+        )
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert run.stdout.splitlines() == ["imported", "6"]
+    assert run.stderr == ""
+
+
 def test_every_worker_may_die_on_every_case() -> None:
     results = dict(run_cases(misbehave, [5] * 5, workers=2, case_id=str, what="cases"))
     assert isinstance(results[5], CaseFailure)

@@ -14,11 +14,14 @@ from segwright.cli.console import Terminal
 from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
 from segwright.errors import PlanError, SettingsError, message
+from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation, RawDataset
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
+
+_WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.dataset.case_check", "segwright.fingerprint")
 
 PlannerOption = Annotated[
     str, typer.Option("--planner", metavar="NAME", help="nnU-Net's name, such as nnUNetPlannerResEncL.")
@@ -85,6 +88,8 @@ def plan(
         _show(terminal, made, output, as_json)
         return 0
     _refuse_files(fingerprint, dataset_json, output)
+    if workers != 1:
+        prepare_workers(_WORKERS_NEED)
     location = locate(dataset, workspace)
     made, path = plan_dataset(
         terminal,

@@ -19,10 +19,14 @@ from segwright.cli.options import (
     locate,
     read_plan,
 )
+from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation
     from segwright.planning import Plan
+
+
+_WORKERS_NEED = ("numpy.random", "SimpleITK", "scipy.ndimage", "blosc2", "segwright.preprocessing.cohort")
 
 
 def preprocess(
@@ -45,6 +49,8 @@ def preprocess(
       segwright preprocess 4 -c 3d_fullres -c 2d
     """
     terminal = Terminal.open()
+    if workers != 1:
+        prepare_workers(_WORKERS_NEED)
     location = locate(dataset, workspace)
     plan = read_plan(location, plans)
     names = configurations or _all_with_data(plan)
