@@ -13,7 +13,7 @@ from segwright.errors import DatasetError, GeometryError, ImageError, PlanError
 from segwright.geometry import Geometry
 from segwright.io import Image
 from segwright.planning.plan import Plan
-from segwright.preprocessing.pipeline import PreprocessedCase, preprocess_case
+from segwright.preprocessing.pipeline import PreprocessedCase, crop_case, fit_case, preprocess_case
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = json.loads((GOLDEN / "preprocessing" / "cases.json").read_text())
@@ -86,6 +86,25 @@ def test_inputs_stay_as_they_are_and_a_repeated_run_gives_the_same() -> None:
     np.testing.assert_array_equal(label_map.array, before[1])
     np.testing.assert_array_equal(first.data, second.data)
     assert "shape_before_cropping" not in image.properties
+
+
+def test_intensities_that_may_be_used_up_give_the_same() -> None:
+    name, configuration = "Dataset903_Hippo", "3d_fullres"
+    array = np.random.default_rng(0).random((1, 10, 12, 14)).astype(np.float32)
+    array[:, :2] = 0
+    labels, plan = description_of(name).labels, plan_of(name, configuration)
+    results = []
+    for in_place in (False, True):
+        image = image_of(array.copy())
+        cropped = crop_case(image, image_of(np.ones_like(array)), plan=plan, labels=labels)
+        results.append(
+            fit_case(
+                cropped, plan=plan, configuration=plan.configuration(configuration), labels=labels, in_place=in_place
+            )
+        )
+        assert np.array_equal(image.array, array) != in_place
+    assert np.array_equal(results[0].data, results[1].data)
+    assert np.array_equal(results[0].seg, results[1].seg)
 
 
 def test_without_a_label_map_the_segmentation_tells_the_nonzero_region() -> None:

@@ -149,9 +149,19 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
             where=where,
         )
     for configuration in task.configurations:
-        preprocessed = fit_case(cropped, plan=plan, configuration=configuration, labels=labels, where=where)
-        store = PreprocessedStore(folder / configuration.data_identifier)
-        store.write(case.case_id, preprocessed, configuration.patch_size)
+        # not kept in a variable: two of them at once may be more memory than there is
+        PreprocessedStore(folder / configuration.data_identifier).write(
+            case.case_id,
+            fit_case(
+                cropped,
+                plan=plan,
+                configuration=configuration,
+                labels=labels,
+                where=where,
+                in_place=configuration is task.configurations[-1],
+            ),
+            configuration.patch_size,
+        )
     if task.reference is not None:
         unfinished = task.reference.with_name(f".{task.reference.name}.part")
         with told_of_writing(task.reference):

@@ -50,7 +50,7 @@ def _zscore(
     values = channel if mask is None else channel[mask]
     if values.size == 0:
         return
-    mean, std = _mean_and_std(values.reshape(-1))
+    mean, std = _mean_and_std(values)
     values -= np.float32(mean)
     values /= np.float32(max(std, _SMALLEST_SCALE))
     if mask is not None:
@@ -58,12 +58,13 @@ def _zscore(
 
 
 def _mean_and_std(values: NDArray[np.float32]) -> tuple[float, float]:
-    """In float64, of which there are never more than `_VALUES_AT_ONCE` at once."""
-    parts = [values[first : first + _VALUES_AT_ONCE] for first in range(0, values.size, _VALUES_AT_ONCE)]
+    """In float64, of which there are never more than a slice (of z, y, x) or `_VALUES_AT_ONCE` (of a list) at once."""
+    step = 1 if values.ndim > 1 else _VALUES_AT_ONCE
+    parts = [values[first : first + step] for first in range(0, len(values), step)]
     mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / values.size
     squares = 0.0
     for part in parts:
-        deviations = part - np.float64(mean)
+        deviations = (part - np.float64(mean)).ravel()
         squares += float(np.dot(deviations, deviations))
     return mean, math.sqrt(squares / values.size)
 

@@ -93,11 +93,18 @@ def crop_case(
 
 
 def fit_case(
-    case: CroppedCase, *, plan: Plan, configuration: Configuration, labels: Labels, where: str = "image"
+    case: CroppedCase,
+    *,
+    plan: Plan,
+    configuration: Configuration,
+    labels: Labels,
+    where: str = "image",
+    in_place: bool = False,
 ) -> PreprocessedCase:
-    """Normalise a cropped case and resample it to a configuration's spacing; `case` is left as it is.
+    """Normalise a cropped case and resample it to a configuration's spacing.
 
-    There are class locations if it has labels.
+    There are class locations if it has labels. With `in_place` the intensities of `case` are used up, which saves the
+    memory for a copy; else it is left as it is.
 
     Raises:
         ImageError: intensities that do not suit the normalisation.
@@ -108,7 +115,7 @@ def fit_case(
     target = wanted if len(wanted) == 3 else (spacing[0], *wanted)
     # a thin image at a coarse target spacing rounds to no voxel at all
     shape = tuple(max(1, size) for size in shape_at_spacing(case.data.shape[1:], spacing, target))
-    data = _normalise_and_resample(case.data, case.seg, shape, spacing, target, plan, configuration)
+    data = _normalise_and_resample(case.data, case.seg, shape, spacing, target, plan, configuration, in_place)
     seg = resample_labels(
         case.seg, shape, current_spacing_mm=spacing, new_spacing_mm=target, resampling=configuration.resampling_seg
     )
@@ -126,12 +133,14 @@ def _normalise_and_resample(
     target: tuple[float, ...],
     plan: Plan,
     configuration: Configuration,
+    in_place: bool,
 ) -> NDArray[np.float32]:
     """Normalise before resampling, because a resampled mask would no longer fit the image; a channel at a time."""
     inside = seg[0] >= 0
     channels = []
     for number, channel in enumerate(image):
-        normalised = np.array(channel, dtype=np.float32, order="C")
+        may_change = in_place and channel.flags.writeable
+        normalised = channel if may_change else np.array(channel, dtype=np.float32, order="C")
         normalise(
             normalised,
             configuration.normalization_schemes[number],
