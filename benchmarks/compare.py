@@ -1,16 +1,17 @@
 """Everything of `make bench`: kernels, memory, fingerprints and whole data sets against nnunetv2, turn by turn.
 
-python benchmarks/compare.py --peer /path/to/nnunetv2/python --data DATA [--pairs 3]
+Usage: python benchmarks/compare.py --peer /path/to/nnunetv2/python --data DATA [--pairs 3]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import chain
 from pathlib import Path
 
 from kernels import compare_fingerprints, compare_kernels
-from measuring import Comparison, machine, table_head, versions, write_results
+from measuring import Comparison, machine, record, show, versions
 from pipeline import JOBS, PROCESSES, compare_pipelines
 
 
@@ -23,15 +24,13 @@ def main() -> None:
     peer, data, pairs = arguments.peer, arguments.data, arguments.pairs
     where, which = machine(), versions(peer)
     print(json.dumps({**where, **which}))
-    print(table_head())
-    comparisons = compare_kernels(peer, pairs=pairs)
-    comparisons += [
-        compare_fingerprints(peer, data / job.dataset, processes=PROCESSES, pairs=pairs) for job in JOBS.values()
-    ]
-    comparisons += compare_pipelines(peer, data, pairs=pairs)
-    for missed in filter(Comparison.misses, comparisons):
+    comparisons = chain(
+        compare_kernels(peer, pairs=pairs),
+        (compare_fingerprints(peer, data / job.dataset, processes=PROCESSES, pairs=pairs) for job in JOBS.values()),
+        compare_pipelines(peer, data, pairs=pairs),
+    )
+    for missed in filter(Comparison.misses, show(record(comparisons, where, which))):
         print(f"Missed: {missed.name}")
-    print(f"Every run is in {write_results(comparisons, where, which)}.")
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from measuring import ONE_THREAD, Comparison, Cost, compare, run_command, table_head
+from measuring import ONE_THREAD, Comparison, Cost, compare, run_command, show
 from pipeline import our_commands, run_peer
 
 HERE = Path(__file__).parent
@@ -103,40 +103,32 @@ class Worker:
 
 def compare_speed(
     peer: Path, folder: Path, jobs: Sequence[tuple[Job, float | None]], *, pairs: int
-) -> list[Comparison]:
+) -> Iterator[Comparison]:
     """Time both sides on each job, after one run that does not count and shows that they do the same."""
-    comparisons = []
     with Worker(*OURS) as ours, Worker(peer, "peer.worker") as peers:
         for job, wanted in jobs:
             request = job.request(folder)
             _require_same(ours.ask(request), peers.ask(request), job.name)
-            comparisons.append(
-                compare(
-                    job.name,
-                    lambda request=request: _time(ours.ask(request)),
-                    lambda request=request: _time(peers.ask(request)),
-                    pairs=pairs,
-                    wanted_speed=wanted,
-                )
+            yield compare(
+                job.name,
+                lambda request=request: _time(ours.ask(request)),
+                lambda request=request: _time(peers.ask(request)),
+                pairs=pairs,
+                wanted_speed=wanted,
             )
-    return comparisons
 
 
-def compare_memory(peer: Path, folder: Path, jobs: Sequence[Job], *, pairs: int) -> list[Comparison]:
+def compare_memory(peer: Path, folder: Path, jobs: Sequence[Job], *, pairs: int) -> Iterator[Comparison]:
     """Peak memory of new processes that load an array and resample it once."""
-    comparisons = []
     for job in jobs:
         request = job.request(folder)
-        comparisons.append(
-            compare(
-                f"{job.name}: memory",
-                lambda request=request: _in_new_process(*OURS, request),
-                lambda request=request: _in_new_process(peer, "peer.worker", request),
-                pairs=pairs,
-                wanted_memory=2,
-            )
+        yield compare(
+            f"{job.name}: memory",
+            lambda request=request: _in_new_process(*OURS, request),
+            lambda request=request: _in_new_process(peer, "peer.worker", request),
+            pairs=pairs,
+            wanted_memory=2,
         )
-    return comparisons
 
 
 def compare_ct_preprocessing(peer: Path, folder: Path, *, pairs: int) -> Comparison:
@@ -191,19 +183,18 @@ def compare_label_counts(folder: Path, *, pairs: int) -> Comparison:
         )
 
 
-def compare_kernels(peer: Path, *, pairs: int, only: str | None = None) -> list[Comparison]:
-    comparisons = []
+def compare_kernels(peer: Path, *, pairs: int, only: str | None = None) -> Iterator[Comparison]:
+    """Everything of this module but fingerprints; `only` "speed" or "memory"."""
     with tempfile.TemporaryDirectory(prefix="segwright-bench-") as name:
         folder = Path(name)
         make_inputs(folder)
         if only != "memory":
             jobs = [(IMAGE, 10), (CT_TOGETHER, 10), (CT_APART, 10), *((job, 10) for job in LABELS), (CT_LABELS, None)]
-            comparisons += compare_speed(peer, folder, jobs, pairs=pairs)
-            comparisons.append(compare_label_counts(folder, pairs=pairs))
+            yield from compare_speed(peer, folder, jobs, pairs=pairs)
+            yield compare_label_counts(folder, pairs=pairs)
         if only != "speed":
-            comparisons += compare_memory(peer, folder, [CT_TOGETHER, CT_APART], pairs=pairs)
-            comparisons.append(compare_ct_preprocessing(peer, folder, pairs=pairs))
-    return comparisons
+            yield from compare_memory(peer, folder, [CT_TOGETHER, CT_APART], pairs=pairs)
+            yield compare_ct_preprocessing(peer, folder, pairs=pairs)
 
 
 def _in_new_process(python: Path, module: str, request: dict[str, Any]) -> Cost:
@@ -228,8 +219,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--only", choices=["speed", "memory"])
     arguments = parser.parse_args()
-    print(table_head())
-    compare_kernels(arguments.peer, pairs=arguments.pairs, only=arguments.only)
+    show(compare_kernels(arguments.peer, pairs=arguments.pairs, only=arguments.only))
 
 
 if __name__ == "__main__":

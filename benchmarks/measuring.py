@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -89,14 +91,12 @@ def compare(
     wanted_speed: float | None = None,
     wanted_memory: float | None = None,
 ) -> Comparison:
-    """Run both sides in turn, `pairs` times, and print a line."""
+    """Run both sides in turn, `pairs` times."""
     own_costs, peer_costs = [], []
     for _ in range(pairs):
         own_costs.append(ours())
         peer_costs.append(peers())
-    comparison = Comparison(name, tuple(own_costs), tuple(peer_costs), wanted_speed, wanted_memory)
-    print(table_row(comparison), flush=True)
-    return comparison
+    return Comparison(name, tuple(own_costs), tuple(peer_costs), wanted_speed, wanted_memory)
 
 
 def run_command(command: Sequence[str | Path], environment: Mapping[str, str]) -> Cost:
@@ -108,6 +108,7 @@ def run_command(command: Sequence[str | Path], environment: Mapping[str, str]) -
     Raises:
         RuntimeError: the command fails.
     """
+    _adopt_orphans()
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -120,12 +121,35 @@ def run_command(command: Sequence[str | Path], environment: Mapping[str, str]) -
         with _watched(process.pid) as largest_sum:
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - started
+            usages = [usage, *_wait_for_rest(process.pid)]
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
             text = output.read().decode(errors="replace")
             raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{text}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, max(largest_sum))
+    return Cost(
+        seconds,
+        sum(usage.ru_utime + usage.ru_stime for usage in usages),
+        max(usage.ru_maxrss for usage in usages) * 1024,
+        max(largest_sum),
+    )
+
+
+def _wait_for_rest(group: int) -> Iterator[resource.struct_rusage]:
+    """What processes took that the command started and did not wait for; `_adopt_orphans` made them ours."""
+    while True:
+        try:
+            _, _, usage = os.wait4(-group, 0)
+        except ChildProcessError:
+            return
+        yield usage
+
+
+def _adopt_orphans() -> None:
+    """Make this process the parent of descendants that outlive theirs, so that it can count what they took."""
+    set_child_subreaper = 36
+    if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed; these benchmarks need Linux")
 
 
 @contextmanager
@@ -196,15 +220,21 @@ def versions(peer: Path) -> dict[str, str]:
     }
 
 
-def table_head() -> str:
-    return (
+def show(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Print a table in Markdown, line by line."""
+    print(
         "| what | ours | nnunetv2 | ratio (range) | wanted | of CPU | memory: ours, nnunetv2 | ratio | wanted |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )
+    shown = []
+    for comparison in comparisons:
+        print(_row(comparison), flush=True)
+        shown.append(comparison)
+    return shown
 
 
-def table_row(comparison: Comparison) -> str:
-    """One line of Markdown: medians, and the ratio's median with its range."""
+def _row(comparison: Comparison) -> str:
+    """Medians, and the ratio's range."""
     cells = [
         comparison.name,
         _seconds(comparison.ours),
@@ -231,27 +261,29 @@ def _megabytes(costs: Sequence[Cost]) -> str:
 
 
 def _ratio(ratios: Sequence[float], *, with_range: bool) -> str:
-    text = f"{statistics.median(ratios):.3g}"
-    return f"{text} ({min(ratios):.3g} to {max(ratios):.3g})" if with_range else text
+    middle, *ends = (
+        f"{ratio:.3g}" if ratio < 100 else f"{ratio:.0f}"
+        for ratio in (statistics.median(ratios), min(ratios), max(ratios))
+    )
+    return f"{middle} ({' to '.join(ends)})" if with_range else middle
 
 
 def _wanted(target: float | None) -> str:
     return "" if target is None else f"{target:.2g}"
 
 
-def write_results(
-    comparisons: Sequence[Comparison], where: Mapping[str, str | int | float], which: Mapping[str, str]
-) -> Path:
-    """Append a JSON line for each comparison to a file of this moment."""
+def record(
+    comparisons: Iterable[Comparison], where: Mapping[str, str | int | float], which: Mapping[str, str]
+) -> Iterator[Comparison]:
+    """Pass comparisons on, and write each as a JSON line to a file of this moment as soon as it is there."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    path = RESULTS / f"against_nnunetv2_{now.replace(':', '')}.jsonl"
-    with path.open("a", encoding="utf-8") as file:
+    with (RESULTS / f"against_nnunetv2_{now.replace(':', '')}.jsonl").open("a", encoding="utf-8") as file:
         for comparison in comparisons:
             line = {"time": now, "machine": where, "versions": which, **asdict(comparison)}
             line["speed_ratio"] = statistics.median(comparison.speed_ratios)
             line["cpu_ratio"] = statistics.median(comparison.cpu_ratios)
             if comparison.memory_ratios:
                 line["memory_ratio"] = statistics.median(comparison.memory_ratios)
-            file.write(json.dumps(line) + "\n")
-    return path
+            print(json.dumps(line), file=file, flush=True)
+            yield comparison

@@ -12,11 +12,11 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from measuring import ONE_THREAD, Comparison, Cost, compare, run_command, table_head
+from measuring import ONE_THREAD, Comparison, Cost, compare, run_command, show
 
 PROCESSES = 2
 CONFIGURATIONS = ("2d", "3d_fullres")
@@ -109,23 +109,21 @@ def total(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def compare_pipelines(peer: Path, data: Path, *, pairs: int, names: Sequence[str] = tuple(JOBS)) -> list[Comparison]:
+def compare_pipelines(
+    peer: Path, data: Path, *, pairs: int, names: Sequence[str] = tuple(JOBS)
+) -> Iterator[Comparison]:
     """Compare both sides on each data set, after a run of ours and a start of the peer's that do not count."""
     run_command([peer.with_name("nnUNetv2_plan_and_preprocess"), "--help"], ONE_THREAD)
-    comparisons = []
     for name in names:
         job = JOBS[name]
         plan_and_preprocess(data, job)
-        comparisons.append(
-            compare(
-                f"plan and preprocess, {job.dataset}",
-                lambda job=job: total(plan_and_preprocess(data, job)),
-                lambda job=job: peers_plan_and_preprocess(peer, data, job),
-                pairs=pairs,
-                wanted_speed=job.wanted_speed,
-            )
+        yield compare(
+            f"plan and preprocess, {job.dataset}",
+            lambda job=job: total(plan_and_preprocess(data, job)),
+            lambda job=job: peers_plan_and_preprocess(peer, data, job),
+            pairs=pairs,
+            wanted_speed=job.wanted_speed,
         )
-    return comparisons
 
 
 def show_ours(data: Path, names: Sequence[str], times: int) -> None:
@@ -154,8 +152,7 @@ def main() -> None:
     elif arguments.peer is None:
         parser.error("--peer is needed unless --only ours")
     else:
-        print(table_head())
-        compare_pipelines(arguments.peer, arguments.data, pairs=arguments.pairs, names=arguments.dataset)
+        show(compare_pipelines(arguments.peer, arguments.data, pairs=arguments.pairs, names=arguments.dataset))
 
 
 if __name__ == "__main__":
