@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from damage import Specimen, all_specimens, whole_files
 
 READ_DAMAGED = Path(__file__).with_name("read_damaged.py")
