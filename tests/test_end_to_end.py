@@ -131,7 +131,7 @@ def test_a_small_configuration_of_ones_own_learns_and_its_report_is_kept_full(
     words += ["--iterations-per-epoch", "60", "--val-iterations-per-epoch", "1", "--lr", "0.01"]
     assert main([*words, "--epochs", "1"]) == 0
     shown = capsys.readouterr()
-    assert "got origin (10, 20, 30)" in shown.err
+    assert "shifted by +30 voxels along z, +20 voxels along y, +10 voxels along x" in shown.err
     model = tmp_path / "results" / "Dataset001_Balls" / "nnUNetTrainer__nnUNetPlans__3d_small"
     predicted = model / "predictions_imagesTs_fold_0"
     summary = json.loads((predicted / "summary.json").read_text())

@@ -187,7 +187,7 @@ def test_ctrl_c_ends_everything_without_a_traceback_from_the_workers(tmp_path: P
             from segwright.parallel import run_cases
 
             def wait_for_it(value):
-                print("started", os.getpid(), flush=True)
+                os.write(1, f"started {os.getpid()}\\n".encode())  # in one go: two processes write here
                 time.sleep(600)
 
             if __name__ == "__main__":
