@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from measuring import ONE_THREAD, Comparison, Cost, compare, run_command, show
-from pipeline import our_commands, run_peer
+from pipeline import our_command, run_peer
 
 HERE = Path(__file__).parent
 OURS = (Path(sys.executable), "own.worker")
@@ -133,8 +133,10 @@ def compare_memory(peer: Path, folder: Path, jobs: Sequence[Job], *, pairs: int)
 
 def compare_ct_preprocessing(peer: Path, folder: Path, *, pairs: int) -> Comparison:
     """Preprocess the CT case from the command line, with one process and the same plan, which we make."""
-    plan, preprocess = our_commands(CT_DATASET, folder, ["3d_fullres"], workers=1)
-    run_command([*plan, "--overwrite-target-spacing", *CT_TARGET_MM], ONE_THREAD)
+    run_command(
+        our_command("plan", CT_DATASET, folder, "--overwrite-target-spacing", *CT_TARGET_MM, workers=1), ONE_THREAD
+    )
+    preprocess = our_command("preprocess", CT_DATASET, folder, "--configuration", "3d_fullres", workers=1)
     results = folder / "preprocessed" / CT_DATASET
     arguments = ["-d", "990", "-c", "3d_fullres", "-np", "1"]
 

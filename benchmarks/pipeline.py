@@ -1,7 +1,7 @@
 """Time checking, planning and preprocessing of whole data sets, from the command line to the last file.
 
     python benchmarks/pipeline.py --peer /path/to/nnunetv2/python --data DATA [--pairs 3] [--dataset hippocampus]
-    python benchmarks/pipeline.py --data DATA --only ours    # our commands one by one
+    python benchmarks/pipeline.py --data DATA --only ours    # without nnunetv2
 
 Each run starts with empty output folders and cold processes. Both sides have two worker processes of one thread each.
 """
@@ -37,18 +37,11 @@ class Job:
 JOBS = {"hippocampus": Job("Dataset004_Hippocampus", 8), "acdc": Job("Dataset027_ACDC", 5)}
 
 
-def our_commands(
-    dataset: str, workspace: Path, configurations: Sequence[str], workers: int = PROCESSES
-) -> list[list[str | Path]]:
-    """`plan` checks the data set first."""
+def our_command(
+    verb: str, dataset: str, workspace: Path, *arguments: str, workers: int = PROCESSES
+) -> list[str | Path]:
     segwright = Path(sys.executable).with_name("segwright")
-    common = [dataset, "--workspace", workspace, "--workers", str(workers)]
-    chosen = [part for name in configurations for part in ("--configuration", name)]
-    return [[segwright, "plan", *common], [segwright, "preprocess", *common, *chosen]]
-
-
-def run_ours(commands: Sequence[Sequence[str | Path]]) -> list[Cost]:
-    return [run_command(command, ONE_THREAD) for command in commands]
+    return [segwright, verb, dataset, "--workspace", workspace, "--workers", str(workers), *arguments]
 
 
 def run_peer(peer: Path, folder: Path, command: str, arguments: Sequence[str]) -> Cost:
@@ -57,12 +50,14 @@ def run_peer(peer: Path, folder: Path, command: str, arguments: Sequence[str]) -
     return run_command([peer.with_name(command), *arguments], {**ONE_THREAD, **places})
 
 
-def plan_and_preprocess(data: Path, job: Job) -> list[Cost]:
-    """Our two commands in a new folder."""
+def plan_and_preprocess(data: Path, job: Job) -> Cost:
+    """Our `preprocess` in a new folder: a data set without plans is checked and planned first."""
     with workspace(data / job.dataset) as folder:
-        costs = run_ours(our_commands(job.number, Path(folder), CONFIGURATIONS))
+        cost = run_command(
+            our_command("preprocess", job.number, Path(folder), "--configuration", *CONFIGURATIONS), ONE_THREAD
+        )
         require_all_cases(Path(folder), job.dataset)
-    return costs
+    return cost
 
 
 def peers_plan_and_preprocess(peer: Path, data: Path, job: Job) -> Cost:
@@ -99,16 +94,6 @@ def require_all_cases(folder: Path, dataset: str) -> None:
             raise RuntimeError(f"{store}: expected {expected} cases, got {found}.")
 
 
-def total(costs: Sequence[Cost]) -> Cost:
-    """One cost of several commands, one after the other."""
-    return Cost(
-        sum(cost.seconds for cost in costs),
-        sum(cost.cpu_seconds for cost in costs),
-        max(cost.process_peak_bytes or 0 for cost in costs),
-        max(cost.together_peak_bytes or 0 for cost in costs),
-    )
-
-
 def compare_pipelines(
     peer: Path, data: Path, *, pairs: int, names: Sequence[str] = tuple(JOBS)
 ) -> Iterator[Comparison]:
@@ -119,7 +104,7 @@ def compare_pipelines(
         plan_and_preprocess(data, job)
         yield compare(
             f"plan and preprocess, {job.dataset}",
-            lambda job=job: total(plan_and_preprocess(data, job)),
+            lambda job=job: plan_and_preprocess(data, job),
             lambda job=job: peers_plan_and_preprocess(peer, data, job),
             pairs=pairs,
             wanted_speed=job.wanted_speed,
@@ -127,16 +112,16 @@ def compare_pipelines(
 
 
 def show_ours(data: Path, names: Sequence[str], times: int) -> None:
-    """Print what each of our commands takes."""
+    """Print what our command takes."""
     for name in names:
         for _ in range(times):
-            for command, cost in zip(("plan", "preprocess"), plan_and_preprocess(data, JOBS[name]), strict=True):
-                print(
-                    f"{name:12} {command:11} {cost.seconds:6.2f} s wall, {cost.cpu_seconds:6.2f} s CPU, "
-                    f"{(cost.process_peak_bytes or 0) / 1e6:5.0f} MB the largest process, "
-                    f"{(cost.together_peak_bytes or 0) / 1e6:5.0f} MB together",
-                    flush=True,
-                )
+            cost = plan_and_preprocess(data, JOBS[name])
+            print(
+                f"{name:12} {cost.seconds:6.2f} s wall, {cost.cpu_seconds:6.2f} s CPU, "
+                f"{(cost.process_peak_bytes or 0) / 1e6:5.0f} MB the largest process, "
+                f"{(cost.together_peak_bytes or 0) / 1e6:5.0f} MB together",
+                flush=True,
+            )
 
 
 def main() -> None:

@@ -227,7 +227,8 @@ def test_a_refused_training_leaves_an_earlier_one_in_its_place(segwright, worksp
 
 def test_training_before_planning_and_an_unknown_data_set(segwright, raw: Path, tmp_path: Path) -> None:
     refused(segwright("train", raw, "3d_fullres", 0, "--workspace", tmp_path), "nnUNetPlans.json", "segwright plan")
-    refused(segwright("preprocess", raw, "--workspace", tmp_path), "nnUNetPlans.json", "segwright plan")
+    mine = segwright("preprocess", raw, "--plans", "nnUNetResEncUNetLPlans", "--workspace", tmp_path)
+    refused(mine, "nnUNetResEncUNetLPlans.json", "segwright plan")
     refused(segwright("explain", raw, "--workspace", tmp_path), "nnUNetPlans.json", "segwright plan")
     refused(segwright("check", 99, "--workspace", tmp_path), "99", "Dataset001_Balls")
     refused(segwright("plan", "Dataset099_None", "--workspace", tmp_path), "Dataset099_None")

@@ -127,6 +127,24 @@ def test_preprocess_makes_what_is_asked_for_once(segwright, workspace: Path) -> 
     assert "6 were done before" in segwright(*words).err
 
 
+def test_preprocess_plans_what_has_no_plans_and_nothing_else(segwright, raw: Path, tmp_path: Path) -> None:
+    words = ("preprocess", raw, "-c", "3d_fullres", "--workspace", tmp_path, "--workers", 1)
+    outcome = segwright(*words)
+    assert outcome.code == 0, outcome.err
+    assert "3d_fullres" in outcome.out
+    assert "6 cases preprocessed" in outcome.err
+    folder = tmp_path / "preprocessed" / NAME
+    alone = tmp_path / "alone"
+    assert segwright("plan", raw, "--workspace", alone, "--workers", 1).code == 0
+    for name in ("nnUNetPlans.json", "dataset_fingerprint.json", "dataset.json"):
+        assert (folder / name).read_bytes() == (alone / "preprocessed" / NAME / name).read_bytes()
+    assert "6 were done before" in segwright(*words).err
+    (folder / "nnUNetPlans.json").rename(folder / "nnUNetOtherPlans.json")
+    outcome = segwright(*words)
+    assert outcome.code == 2
+    assert "plans there: nnUNetOtherPlans" in outcome.err
+
+
 def test_training_shows_its_budget_and_writes_it(segwright, workspace: Path) -> None:
     words = ("train", 1, "3d_fullres", 1, "--workspace", workspace, *TRAIN, "--epochs", 2, "--lr", 0.001, "--seed", 5)
     outcome = segwright(*words)

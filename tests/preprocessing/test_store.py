@@ -90,6 +90,17 @@ def test_a_case_comes_back_as_it_was_written(store: PreprocessedStore) -> None:
     assert {path.name for path in store.folder.iterdir() if path.is_file()} == {"a.b2nd", "a_seg.b2nd", "a.pkl"}
 
 
+def test_large_arrays_are_written_piece_by_piece_to_the_same_files(
+    store: PreprocessedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("a", some_case(), (16, 16, 16))
+    monkeypatch.setattr("segwright.preprocessing.store._PACKED_IN_MEMORY_BYTES", 0)
+    others = PreprocessedStore(tmp_path / "others")
+    others.write("a", some_case(), (16, 16, 16))
+    for name in ("a.b2nd", "a_seg.b2nd"):
+        assert (store.folder / name).read_bytes() == (others.folder / name).read_bytes()
+
+
 @pytest.mark.parametrize("quantised", [True, False])
 def test_the_filter_follows_the_intensities(store: PreprocessedStore, quantised: bool) -> None:
     ramp = np.linspace(0, 1, 48**3, dtype=np.float32).reshape(1, 48, 48, 48)

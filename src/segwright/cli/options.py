@@ -104,6 +104,11 @@ def parse_fold(text: str) -> Fold:
     raise SettingsError(message("FOLD", expected="a whole number from 0 on, or 'all'", got=repr(text), remedy="Try 0."))
 
 
+def plans_of(location: DatasetLocation) -> list[str]:
+    """Names of the plans that a data set has."""
+    return sorted(path.stem for path in location.preprocessed.glob("*.json") if "plans" in path.stem.lower())
+
+
 def read_plan(location: DatasetLocation, plans_name: str) -> Plan:
     """Read a data set's plans file.
 
@@ -114,7 +119,7 @@ def read_plan(location: DatasetLocation, plans_name: str) -> Plan:
 
     path = location.preprocessed / f"{plans_name}.json"
     if not path.is_file():
-        known = sorted(p.stem for p in location.preprocessed.glob("*.json") if "plans" in p.stem.lower())
+        known = plans_of(location)
         raise MissingFileError(
             message(
                 path,

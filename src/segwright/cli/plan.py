@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
 
-_WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.dataset.case_check", "segwright.fingerprint")
+WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.dataset.case_check", "segwright.fingerprint")
 
 PlannerOption = Annotated[
     str, typer.Option("--planner", metavar="NAME", help="nnU-Net's name, such as nnUNetPlannerResEncL.")
@@ -85,11 +85,11 @@ def plan(
             overwrite_target_spacing,
             suppress_transpose,
         )
-        _show(terminal, made, output, as_json)
+        show_plan(terminal, made, output, as_json)
         return 0
     _refuse_files(fingerprint, dataset_json, output)
     if workers != 1:
-        prepare_workers(_WORKERS_NEED)
+        prepare_workers(WORKERS_NEED)
     location = locate(dataset, workspace)
     made, path = plan_dataset(
         terminal,
@@ -103,7 +103,7 @@ def plan(
         clean=clean,
         workers=workers,
     )
-    _show(terminal, made, path, as_json)
+    show_plan(terminal, made, path, as_json)
     return 0
 
 
@@ -278,7 +278,8 @@ def _given(fingerprint: Path | None, dataset_json: Path | None, output: Path | N
     return [name for name, value in options.items() if value is not None]
 
 
-def _show(terminal: Terminal, made: Plan, path: Path | None, as_json: bool) -> None:
+def show_plan(terminal: Terminal, made: Plan, path: Path | None, as_json: bool = False) -> None:
+    """Print a table of the configurations, or the plans file as JSON."""
     if as_json:
         terminal.json(dict(made.raw))
         return

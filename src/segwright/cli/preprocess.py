@@ -17,8 +17,11 @@ from segwright.cli.options import (
     WorkersOption,
     WorkspaceOption,
     locate,
+    plans_of,
     read_plan,
 )
+from segwright.cli.plan import WORKERS_NEED as PLANNING_NEEDS
+from segwright.cli.plan import plan_dataset, show_plan
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from segwright.planning import Plan
 
 
-_WORKERS_NEED = ("numpy.random", "SimpleITK", "scipy.ndimage", "blosc2", "segwright.preprocessing.cohort")
+_WORKERS_NEED = (*PLANNING_NEEDS, "scipy.ndimage", "blosc2", "segwright.preprocessing.cohort")
 
 
 def preprocess(
@@ -42,16 +45,19 @@ def preprocess(
 ) -> int:
     """Crop, normalise, resample and store every case.
 
-    Cases that are done are skipped.
+    Cases that are done are skipped. A data set without any plans is checked and planned first.
 
     \b
     Examples:
+      segwright preprocess 4
       segwright preprocess 4 -c 3d_fullres -c 2d
     """
     terminal = Terminal.open()
     if workers != 1:
         prepare_workers(_WORKERS_NEED)
     location = locate(dataset, workspace)
+    if plans == DEFAULT_PLANS and not plans_of(location):
+        show_plan(terminal, *plan_dataset(terminal, location, workers=workers))
     plan = read_plan(location, plans)
     names = configurations or _all_with_data(plan)
     preprocess_configurations(terminal, location, plan, names, overwrite=overwrite, workers=workers)

@@ -30,6 +30,8 @@ _LABEL_SUFFIX = "_seg"
 _COMPRESSION_LEVEL = 1
 # Where a blosc2 frame keeps its own length, big-endian.
 _FRAME_LENGTH = slice(16, 24)
+# blosc2 writes a file in dozens of small steps, which for a small array take as long as the packing.
+_PACKED_IN_MEMORY_BYTES = 16 << 20
 _CACHED_PROPERTIES_BYTES = 256 << 20
 
 Shape = tuple[int, ...]
@@ -207,13 +209,18 @@ def _write_array(
     import blosc2
 
     blocks, chunks = blocks_and_chunks(array.shape, patch_size, array.itemsize)
-    blosc2.asarray(
+    in_memory = array.nbytes <= _PACKED_IN_MEMORY_BYTES
+    packed = blosc2.asarray(
         array,
-        urlpath=str(path),
+        urlpath=None if in_memory else str(path),
+        contiguous=True,
         blocks=blocks,
         chunks=chunks,
         cparams=_compression(choose_filter(array, blocks)),
+        dparams={"nthreads": 1},
     )
+    if in_memory:
+        path.write_bytes(packed.to_cframe())
 
 
 def _compression(chosen_filter: Any) -> dict[str, Any]:
