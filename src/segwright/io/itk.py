@@ -48,7 +48,7 @@ def read_file(path: Path) -> FileContent:
                 number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels
             )
             require_voxels(layout, look_at=voxels.take)
-            return _content_at(place, path, voxels.array.reshape(place.size[::-1]))
+            return _content_at(place, path, voxels.array.reshape(layout.shape[: len(place.spacing)][::-1]))
     return _content(path, _read(path))
 
 
@@ -130,14 +130,13 @@ def _read_header(path: Path) -> tuple[SimpleITK.ImageFileReader, VoxelLayout]:
 class _Place:
     """Where an image lies, in ITK's order of axes, x first."""
 
-    size: tuple[int, ...]
     spacing: tuple[float, ...]
     origin: tuple[float, ...]
     direction: tuple[float, ...]
 
 
 def _place_of(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> _Place:
-    return _Place(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    return _Place(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
 @lru_cache(maxsize=16)
@@ -213,7 +212,7 @@ def _content(path: Path, image: SimpleITK.Image) -> FileContent:
 
 def _content_at(place: _Place, path: Path, array: NDArray[np.float32]) -> FileContent:
     """Content of a file with the voxels `array`, whose axes are those of `place` in reverse order."""
-    dimension = len(place.size)
+    dimension = len(place.spacing)
     array = array.reshape((1,) * (4 - dimension) + array.shape)
     spacing = [abs(float(value)) for value in place.spacing[::-1]]
     if dimension == 2:

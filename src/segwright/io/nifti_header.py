@@ -132,15 +132,17 @@ def read_nifti_header(path: Path) -> VoxelLayout:
 
 
 def without_numbers(layout: VoxelLayout) -> bytes:
-    """The header of a NIfTI-1 file, without what says of what type and how large its numbers are, and without texts.
+    """The header of a NIfTI-1 file, without what says of what type and how many its numbers are, and without texts.
 
-    Files of one place have it in common; it is that of an image of bytes.
+    Files of one place have it in common; it is that of an image of bytes, two along each axis that has more than one.
     """
     header = bytearray(layout.beginning[: _NIFTI_1.size] + bytes(_MAGIC_BYTES))
     for first, end in _OF_NUMBERS:
         header[first:end] = bytes(end - first)
     order = "<" if layout.number_type is None else layout.number_type[0]
     struct.pack_into(f"{order}2h", header, _NIFTI_1.fields["datatype"][0], *_BYTES)
+    sizes = [min(size, 2) for size in layout.shape]
+    struct.pack_into(f"{order}{len(sizes)}h", header, _NIFTI_1.fields["dim"][0] + 2, *sizes)
     return bytes(header)
 
 
