@@ -50,32 +50,39 @@ def run_peer(peer: Path, folder: Path, command: str, arguments: Sequence[str]) -
     return run_command([peer.with_name(command), *arguments], {**ONE_THREAD, **places})
 
 
-def plan_and_preprocess(data: Path, job: Job) -> Cost:
+def plan_and_preprocess(data: Path, job: Job, place: Path) -> Cost:
     """Our `preprocess` in a new folder: a data set without plans is checked and planned first."""
-    with workspace(data / job.dataset) as folder:
-        cost = run_command(
-            our_command("preprocess", job.number, Path(folder), "--configuration", *CONFIGURATIONS), ONE_THREAD
-        )
-        require_all_cases(Path(folder), job.dataset)
+    folder = new_workspace(place, data / job.dataset)
+    cost = run_command(our_command("preprocess", job.number, folder, "--configuration", *CONFIGURATIONS), ONE_THREAD)
+    require_all_cases(folder, job.dataset)
     return cost
 
 
-def peers_plan_and_preprocess(peer: Path, data: Path, job: Job) -> Cost:
+def peers_plan_and_preprocess(peer: Path, data: Path, job: Job, place: Path) -> Cost:
     arguments = ["-d", job.number, "-c", *CONFIGURATIONS, "-np", str(PROCESSES), "-npfp", str(PROCESSES)]
-    with workspace(data / job.dataset) as folder:
-        cost = run_peer(
-            peer, Path(folder), "nnUNetv2_plan_and_preprocess", [*arguments, "--verify_dataset_integrity", "--no_pbar"]
-        )
-        require_all_cases(Path(folder), job.dataset)
+    folder = new_workspace(place, data / job.dataset)
+    cost = run_peer(
+        peer, folder, "nnUNetv2_plan_and_preprocess", [*arguments, "--verify_dataset_integrity", "--no_pbar"]
+    )
+    require_all_cases(folder, job.dataset)
     return cost
 
 
-def workspace(dataset: Path) -> tempfile.TemporaryDirectory[str]:
-    """Empty folder with a link to a raw data set."""
-    folder = tempfile.TemporaryDirectory(prefix="segwright-bench-")
+def new_place() -> tempfile.TemporaryDirectory[str]:
+    """Folder for all workspaces of a benchmark, which goes when all is done.
+
+    Not after each run: for half a minute ext4 steps around each file that was deleted when it makes a new one, and the
+    next run would take half a millisecond more for every file.
+    """
+    return tempfile.TemporaryDirectory(prefix="segwright-bench-")
+
+
+def new_workspace(place: Path, dataset: Path) -> Path:
+    """Empty folder in `place` with a link to a raw data set."""
+    folder = Path(tempfile.mkdtemp(dir=place))
     for name in ("raw", "preprocessed", "results"):
-        (Path(folder.name) / name).mkdir()
-    (Path(folder.name) / "raw" / dataset.name).symlink_to(dataset.resolve())
+        (folder / name).mkdir()
+    (folder / "raw" / dataset.name).symlink_to(dataset.resolve())
     return folder
 
 
@@ -99,29 +106,31 @@ def compare_pipelines(
 ) -> Iterator[Comparison]:
     """Compare both sides on each data set, after a run of ours and a start of the peer's that do not count."""
     run_command([peer.with_name("nnUNetv2_plan_and_preprocess"), "--help"], ONE_THREAD)
-    for name in names:
-        job = JOBS[name]
-        plan_and_preprocess(data, job)
-        yield compare(
-            f"plan and preprocess, {job.dataset}",
-            lambda job=job: plan_and_preprocess(data, job),
-            lambda job=job: peers_plan_and_preprocess(peer, data, job),
-            pairs=pairs,
-            wanted_speed=job.wanted_speed,
-        )
+    with new_place() as name:
+        place = Path(name)
+        for job in map(JOBS.__getitem__, names):
+            plan_and_preprocess(data, job, place)
+            yield compare(
+                f"plan and preprocess, {job.dataset}",
+                lambda job=job: plan_and_preprocess(data, job, place),
+                lambda job=job: peers_plan_and_preprocess(peer, data, job, place),
+                pairs=pairs,
+                wanted_speed=job.wanted_speed,
+            )
 
 
 def show_ours(data: Path, names: Sequence[str], times: int) -> None:
     """Print what our command takes."""
-    for name in names:
-        for _ in range(times):
-            cost = plan_and_preprocess(data, JOBS[name])
-            print(
-                f"{name:12} {cost.seconds:6.2f} s wall, {cost.cpu_seconds:6.2f} s CPU, "
-                f"{(cost.process_peak_bytes or 0) / 1e6:5.0f} MB the largest process, "
-                f"{(cost.together_peak_bytes or 0) / 1e6:5.0f} MB together",
-                flush=True,
-            )
+    with new_place() as place:
+        for name in names:
+            for _ in range(times):
+                cost = plan_and_preprocess(data, JOBS[name], Path(place))
+                print(
+                    f"{name:12} {cost.seconds:6.2f} s wall, {cost.cpu_seconds:6.2f} s CPU, "
+                    f"{(cost.process_peak_bytes or 0) / 1e6:5.0f} MB the largest process, "
+                    f"{(cost.together_peak_bytes or 0) / 1e6:5.0f} MB together",
+                    flush=True,
+                )
 
 
 def main() -> None:
