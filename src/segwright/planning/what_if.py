@@ -281,6 +281,8 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
         )
     if "patch_size" in edits and not edited.adapted and network.topology.patch_size != configuration.patch_size:
         yield from _other_depth(configuration)
+    if {"patch_size", "spacing"} & set(edits):
+        yield from _more_than_the_image(configuration)
     if "batch_dice" in edits:
         yield (
             "batch_dice true takes the Dice over the whole batch as if it were one image, false the mean over its "
@@ -291,6 +293,22 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
             "The number of iterations stays, so another batch size changes how many patches are seen. nnU-Net keeps "
             "the learning rate whatever the batch size."
         )
+
+
+def _more_than_the_image(configuration: Configuration) -> Iterator[str]:
+    """Tell of each axis along which the patch is larger than the median image rounded up to what the network divides."""
+    sides = zip(
+        configuration.patch_size,
+        configuration.median_image_size_in_voxels,
+        configuration.architecture.total_stride,
+        strict=True,
+    )
+    for axis, (edge, whole, divisor) in enumerate(sides, start=1):
+        if edge >= whole + divisor:
+            yield (
+                f"Along axis {axis} the patch has {edge} voxels, but the median image only {whole:.4g}: the rest is "
+                "filled with zeros, which take memory and time and teach nothing."
+            )
 
 
 def _other_depth(configuration: Configuration) -> Iterator[str]:
