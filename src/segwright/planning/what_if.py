@@ -296,7 +296,7 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
 
 
 def _more_than_the_image(configuration: Configuration) -> Iterator[str]:
-    """Tell of each axis along which the patch is larger than the median image rounded up to what the network divides."""
+    """Tell of each axis along which the patch exceeds the median image by more than the network's rounding up."""
     sides = zip(
         configuration.patch_size,
         configuration.median_image_size_in_voxels,
