@@ -45,6 +45,12 @@ def spoil_labels(raw: RawFolder) -> None:
     raw.write_labels("b", voxels)
 
 
+def infinite_labels(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE, np.float32)
+    voxels[0, 0, :3] = np.inf, -np.inf, np.inf
+    raw.write_labels("b", voxels)
+
+
 def stray_label(raw: RawFolder) -> None:
     voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
     voxels[0, 0, :2] = 9
@@ -56,6 +62,7 @@ def stray_label(raw: RawFolder) -> None:
     [
         (nan_in_image, "case b, imagesTr/b_0001.mha: expected numbers only, got 3 voxels of channel 1 that are NaN"),
         (spoil_labels, "case b, labelsTr/b.mha: expected labels only, got 2 voxels that are NaN"),
+        (infinite_labels, "case b, labelsTr/b.mha: expected labels only, got 3 voxels that are NaN or infinite."),
         (
             stray_label,
             "case b, labelsTr/b.mha: expected the declared labels 0, 1, 2, got 9 (2 voxels). "

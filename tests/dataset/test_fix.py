@@ -151,7 +151,14 @@ def test_whole_numbers_stored_as_floats_become_integers(raw, fix, stored: np.nda
     ("stored", "said"),
     [
         (VALUES + 0.5, "nothing says which declared label 0.5, 1.5, 2.5 should be"),
-        (np.where(VALUES == 2, np.nan, VALUES), "40 voxels are NaN, and nothing says which label they have"),
+        (
+            np.where(VALUES == 2, np.nan, VALUES),
+            "40 voxels are NaN or infinite, and nothing says which label they have",
+        ),
+        (
+            np.where(VALUES == 1, np.inf, VALUES),
+            "40 voxels are NaN or infinite, and nothing says which label they have",
+        ),
     ],
 )
 def test_label_maps_of_no_labels_are_left(raw, fix, stored: np.ndarray, said: str) -> None:

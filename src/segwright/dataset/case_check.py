@@ -39,7 +39,7 @@ class CaseTask:
 
 @dataclass(frozen=True)
 class CaseFindings:
-    """Problems of a case, and how many voxels of its label map have each value (NaN left out).
+    """Problems of a case, and how many voxels of its label map have each value that is a number.
 
     `summary` is for comparing the case with others; None where it cannot be. `measurement` is what `measure` returned.
     """
@@ -138,15 +138,15 @@ def _voxel_problems(case: Case, image: Image) -> list[Problem]:
 
 
 def _label_problems(case: Case, label_map: NDArray[np.float32]) -> list[Problem]:
-    if case.label_path is None or not np.isnan(label_map.max()):
+    if case.label_path is None or (np.isfinite(label_map.min()) and np.isfinite(label_map.max())):
         return []
-    count = int(np.count_nonzero(np.isnan(label_map)))
+    count = int(np.count_nonzero(~np.isfinite(label_map)))
     return [
         _error(
             "not_a_number",
             case,
             f"labelsTr/{case.label_path.name}",
-            f"expected labels only, got {count} voxels that are NaN",
+            f"expected labels only, got {count} voxels that are NaN or infinite",
             "Set them to a declared label.",
         )
     ]

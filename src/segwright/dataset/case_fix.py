@@ -204,8 +204,8 @@ def _mend_values(label_map: NDArray[np.float32], mapping: Mapping[int, int], don
     Raises:
         ValueError: saying which values have no place in the mapping.
     """
-    if np.isnan(label_map).any():
-        raise ValueError(f"{int(np.isnan(label_map).sum())} voxels are NaN, and nothing says which label they have")
+    if count := int(np.count_nonzero(~np.isfinite(label_map))):
+        raise ValueError(f"{count} voxels are NaN or infinite, and nothing says which label they have")
     rounded = _rounded(label_map)
     if not np.array_equal(rounded, label_map):
         done.append("values that were whole but for rounding were made whole")
