@@ -56,6 +56,15 @@ def test_what_cannot_be_mended_is_told(segwright, marked: Path, tmp_path: Path) 
     assert "mended: 6 cases, 1 errors" in outcome.out
 
 
+def test_what_was_mended_is_told_though_the_splits_file_is_torn(segwright, marked: Path, tmp_path: Path) -> None:
+    (marked / "splits_final.json").write_text("[{")
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
+    assert outcome.code == 2
+    assert outcome.out.startswith("mended: 6 files")
+    assert "not mended: splits_final.json" in outcome.out
+    assert f"error: {tmp_path / 'mended' / 'splits_final.json'}, line 1" in outcome.out
+
+
 def test_the_original_is_never_written_over(segwright, marked: Path) -> None:
     outcome = segwright("check", marked, "--workers", 1, "--fix", marked)
     assert outcome.code == 2

@@ -296,3 +296,12 @@ BINARY = Labels.from_json({"background": 0, "a": 1})
 )
 def test_the_remedy_follows_from_the_values_found(found: set[float], said: str) -> None:
     assert said in mending_remedy(frozenset(found), BINARY)
+
+
+def test_a_torn_splits_file_hides_nothing_else(raw: RawFolder) -> None:
+    stray_label(raw)
+    path = raw.folder / "splits_final.json"
+    path.write_text("[{")
+    first, second = check(raw.folder, splits_file=path).errors
+    assert (first.kind, second.kind) == ("splits", "labels_undeclared")
+    assert first.text.startswith(f"{path}, line 1, column 3: expected valid JSON")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from segwright.dataset import Split, create_splits
-from segwright.dataset.fold_check import SUGGESTED_GROUPING, check_folds, folds_to_check, groups_by_name
+from segwright.dataset.fold_check import SUGGESTED_GROUPING, check_folds, check_splits, folds_to_check, groups_by_name
 from segwright.dataset.groups import read_groups
 from segwright.labels import Labels
 
@@ -104,3 +104,29 @@ def test_a_splits_file_that_divides_a_patient_is_told() -> None:
     assert text.startswith(
         "splits_final.json: expected each group on one side of a fold, got groups on both (1 in fold 0"
     )
+
+
+def test_nothing_is_said_of_a_fold_with_cases_that_could_not_be_read() -> None:
+    names = [f"case_{number}" for number in range(6)]
+    read = {name: WHOLE for name in names[1:]}
+    splits = create_splits(names)
+    assert check_folds(read, LABELS, splits=splits, groups=None) == []
+    assert check_folds(read, LABELS, splits=[Split(("case_0",), ("case_0",))], groups=None) == []
+
+
+def test_folds_that_name_other_cases_or_a_case_on_both_sides_are_told() -> None:
+    splits = [Split(("a", "b"), ("c",)), Split(("a", "gone", "lost"), ("a", "c"))]
+    assert [problem.text for problem in check_splits(["a", "b", "c"], splits, None)] == [
+        "splits_final.json, fold 1: expected ids among the 3 complete cases, got gone, lost. Add these cases, or take "
+        "them out of the fold, which cannot be trained so.",
+        "splits_final.json, fold 1: expected each case in 'train' or in 'val', got in both: a. Take them out of one, "
+        "or the scores will be too good.",
+    ]
+
+
+def test_groups_that_are_too_few_to_make_folds_are_told() -> None:
+    groups = {case_id: case_id[-2:] for case_id in PATIENTS}
+    (problem,) = check_splits(PATIENTS, folds_to_check(PATIENTS, None, groups), groups)
+    assert problem.text.startswith("--group-by: expected at least 5 groups, one a fold, got 2.")
+    assert list(check_splits(PATIENTS, [Split(tuple(PATIENTS), ())], groups)) == []
+    assert list(check_splits(["a", "b"], (), None)) == []

@@ -134,10 +134,8 @@ def _check(
     measure: Measure | None = None,
 ) -> CheckReport:
     from segwright.dataset import check as check_dataset
-    from segwright.dataset import read_splits
 
     files = [folder / "splits_final.json" for folder in (location.preprocessed, location.raw)]
-    written = next((file for file in files if file.is_file()), None)
     with terminal.progress() as progress:
         return check_dataset(
             location.raw,
@@ -145,6 +143,6 @@ def _check(
             progress=progress,
             environ=os.environ,
             group_by=group_by,
-            splits=None if written is None else read_splits(written),
+            splits_file=next((file for file in files if file.is_file()), None),
             measure=measure,
         )

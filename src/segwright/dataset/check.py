@@ -13,12 +13,12 @@ from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, scan_dataset
 from segwright.dataset.cohort_check import compare_cases
 from segwright.dataset.description import FILE_NAME, DatasetDescription, parse_description
-from segwright.dataset.fold_check import check_folds, folds_to_check, groups_by_name
+from segwright.dataset.fold_check import check_folds, check_splits, folds_to_check, groups_by_name
 from segwright.dataset.groups import read_groups
 from segwright.dataset.label_check import absent_labels, mending_remedy, undeclared_labels
 from segwright.dataset.problems import Problem
 from segwright.dataset.raw import consecutive_labels_problem, require_description
-from segwright.dataset.splits import Split
+from segwright.dataset.splits import Split, read_splits
 from segwright.errors import SegwrightError
 from segwright.io import ImageReaderWriter, choose_reader
 from segwright.io.json_file import read_json
@@ -73,13 +73,13 @@ def check(
     progress: Progress | None = None,
     environ: Mapping[str, str] | None = None,
     group_by: str | None = None,
-    splits: Sequence[Split] | None = None,
+    splits_file: Path | None = None,
     measure: Measure | None = None,
 ) -> CheckReport:
     """Examine dataset.json, the names of the files, and every voxel of every case, and report all that is wrong.
 
     `environ` has the values of the variables in an explicit file list. `group_by` says which cases are of one patient
-    (see `read_groups`), and `splits` are the folds of a splits file, None where those that will be made are meant.
+    (see `read_groups`), and `splits_file` has the folds, None where those that will be made are meant.
     `measure` takes the image and the label map of each case without errors; what it returns is in the report.
     `workers` of None are as many as cores and memory allow.
 
@@ -98,6 +98,7 @@ def check(
         cases = _find_cases(folder, description, environ or {}, problems)
         reader = _choose_reader(description, cases, problems)
         groups = None if group_by is None or not cases else read_groups(group_by, [case.case_id for case in cases])
+        splits = None if splits_file is None else _read_splits(splits_file, problems)
         if reader is not None:
             checked = list(_check_cases(description, cases, reader, workers, progress, measure))
             problems.extend(problem for _, findings in checked for problem in findings.problems)
@@ -134,6 +135,14 @@ def _read_description(folder: Path, problems: list[Problem]) -> DatasetDescripti
     if description is not None and (gap := consecutive_labels_problem(description)) is not None:
         problems.append(gap)
     return description
+
+
+def _read_splits(path: Path, problems: list[Problem]) -> list[Split]:
+    try:
+        return read_splits(path)
+    except SegwrightError as error:
+        problems.append(Problem("error", "splits", None, None, str(error).rstrip("."), ""))
+        return []
 
 
 def _find_cases(
@@ -224,6 +233,7 @@ def _compare(
     summaries = [findings.summary for _, findings in checked if findings.summary is not None]
     case_ids = sorted(case.case_id for case, _ in checked)
     folds = folds_to_check(case_ids, splits, groups)
+    yield from check_splits(case_ids, folds, groups)
     yield from compare_cases(
         sorted(summaries, key=attrgetter("case_id")),
         description.channel_names,

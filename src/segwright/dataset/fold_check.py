@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from segwright.dataset.description import FILE_NAME
-from segwright.dataset.groups import leaking_groups
+from segwright.dataset.groups import OPTION, leaking_groups
 from segwright.dataset.problems import MAX_NAMES, Problem, some
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.dataset.splits import NUM_FOLDS, Split, create_splits
@@ -40,7 +40,8 @@ def check_folds(
 ) -> list[Problem]:
     """Report empty label maps, classes that are rare or that a fold lacks, and groups that a fold divides.
 
-    `counts` has the number of voxels of each label, for each case. `groups` names the patient of each case, where that
+    `counts` has the number of voxels of each label, for each case that could be read; of a part of a fold with other
+    cases nothing is said. `groups` names the patient of each case, where that
     is known.
     """
     rare = list(_rare_classes(counts, labels, splits))
@@ -49,6 +50,34 @@ def check_folds(
         *(rare if len(rare) <= MAX_NAMES else _in_one_line(rare, labels)),
         *_divided_groups(counts, splits, groups),
     ]
+
+
+def check_splits(
+    case_ids: Collection[str], splits: Sequence[Split], groups: Mapping[str, str] | None
+) -> Iterator[Problem]:
+    """Report folds that cannot be trained or whose scores say nothing, and groups that are too few to make folds of."""
+    for fold, split in enumerate(splits):
+        unknown = sorted({*split.train, *split.val} - set(case_ids))
+        if unknown:
+            yield _wrong_fold(
+                fold,
+                f"expected ids among the {len(case_ids)} complete cases, got {some(unknown)}",
+                "Add these cases, or take them out of the fold, which cannot be trained so.",
+            )
+        if split.overlap:
+            yield _wrong_fold(
+                fold,
+                f"expected each case in 'train' or in 'val', got in both: {some(split.overlap)}",
+                "Take them out of one, or the scores will be too good.",
+            )
+    num_groups = len(set(groups.values())) if groups is not None else NUM_FOLDS
+    if not splits and num_groups < NUM_FOLDS:
+        what = f"expected at least {NUM_FOLDS} groups, one a fold, got {num_groups}"
+        yield Problem("warning", "splits", None, OPTION, what, "Make smaller groups, or plan without them.")
+
+
+def _wrong_fold(fold: int, what: str, remedy: str) -> Problem:
+    return Problem("warning", "splits", None, f"{SPLITS_NAME}, fold {fold}", what, remedy)
 
 
 def groups_by_name(case_ids: Sequence[str]) -> dict[str, str]:
@@ -86,7 +115,11 @@ def _rare_classes(counts: LabelCounts, labels: Labels, splits: Sequence[Split]) 
         if not having:
             continue  # told of the whole data set already
         untrained, unvalidated = (
-            [str(fold) for fold, split in enumerate(splits) if part(split) and not {*having} & {*part(split)}]
+            [
+                str(fold)
+                for fold, split in enumerate(splits)
+                if part(split) and counts.keys() >= {*part(split)} and not {*having} & {*part(split)}
+            ]
             for part in (_train, _val)
         )
         parts = [f"trains without it in fold {', '.join(untrained)}"] if untrained else []

@@ -38,6 +38,7 @@ Kind = Literal[
     "same_patient",
     "shape",
     "spacing",
+    "splits",
     "unreadable",
 ]
 """Names of findings for programs; they stay as they are."""
