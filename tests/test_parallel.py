@@ -145,6 +145,90 @@ def test_what_workers_need_is_imported_once_for_all(tmp_path: Path) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_ctrl_c_is_held_back_from_what_workers_are_forked_from(tmp_path: Path) -> None:
+    """Else one pressed while it imports prints a traceback."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            from multiprocessing import forkserver
+            from pathlib import Path
+            from segwright.parallel import prepare_workers
+
+            prepare_workers([])
+            status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
+            print(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")))
+            """
+        )
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert int(run.stdout, 16) & 1 << (signal.SIGINT - 1)
+    assert run.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_a_second_ctrl_c_while_it_ends_prints_no_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal
+            from multiprocessing import forkserver
+            from segwright.parallel import prepare_workers
+
+            prepare_workers([])
+            server = forkserver._forkserver
+            end = server._stop
+            server._stop = lambda: (os.kill(os.getpid(), signal.SIGINT), end())
+            """
+        )
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+@pytest.mark.parametrize(("deaths", "expected"), [(1, "6"), (99, "no worker")])
+def test_what_workers_are_forked_from_may_die_while_it_imports(tmp_path: Path, deaths: int, expected: str) -> None:
+    (tmp_path / "deaths").write_text("d" * deaths)
+    (tmp_path / "deadly_library.py").write_text(
+        textwrap.dedent(
+            """
+            import os, pathlib, signal, time
+            time.sleep(0.5)  # so that a worker is asked for meanwhile
+            left = pathlib.Path("deaths").read_text()
+            if left:
+                pathlib.Path("deaths").write_text(left[1:])
+                os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            from segwright import parallel
+            from segwright.errors import SettingsError
+
+            def itself(value):
+                return value
+
+            if __name__ == "__main__":
+                parallel._modules_of = lambda function: ["deadly_library"]
+                try:
+                    results = parallel.run_cases(itself, [1, 2, 3], workers=2, case_id=str, what="sums")
+                    print(sum(result for _, result in results))
+                except SettingsError as error:
+                    print("no worker" if "expected that they start" in str(error) else error)
+            """
+        )
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert run.stdout == f"{expected}\n"
+    assert run.stderr == ""
+
+
 def test_every_worker_may_die_on_every_case() -> None:
     results = dict(run_cases(misbehave, [5] * 5, workers=2, case_id=str, what="cases"))
     assert isinstance(results[5], CaseFailure)

@@ -13,10 +13,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,6 +43,8 @@ _THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 _SECONDS_TO_CLEAN_UP = 3.0
+_SECONDS_TO_END = 0.1
+_ATTEMPTS_TO_START = 3
 LAUNCHER = "segwright"
 _FORKED = sys.platform == "linux"
 _SHARE_OF_MEMORY_TO_USE = 0.8
@@ -131,10 +135,14 @@ def _end_preparing() -> None:
     from multiprocessing import forkserver
 
     server: Any = forkserver._forkserver
-    if server._forkserver_pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server._forkserver_pid, signal.SIGTERM)
-    server._stop()
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever presses Ctrl-C twice gets no traceback
+    try:
+        if server._forkserver_pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server._forkserver_pid, signal.SIGTERM)
+        server._stop()
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt or signal.SIG_DFL)  # None: it was not Python's
 
 
 def _modules_of(function: Callable[..., Any]) -> list[str]:
@@ -235,11 +243,26 @@ def _start_worker(team: dict[Connection, _Worker[T]], function: Callable[[T], An
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     with _interrupts_held_back(), _launcher_hidden():
-        process.start()
+        started = _begins(process)
     theirs.close()
+    if not started:
+        ours.close()
+        return
     team[ours] = _Worker(process)
     with contextlib.suppress(BrokenPipeError):
         ours.send((function, dict(os.environ)))
+
+
+def _begins(process: BaseProcess) -> bool:
+    """Start a process. False if what it is forked from dies meanwhile, and its successor too, while it imports."""
+    for _ in range(_ATTEMPTS_TO_START):
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            time.sleep(_SECONDS_TO_END)  # before it has ended no other is begun
+        else:
+            return True
+    return False
 
 
 @contextlib.contextmanager
@@ -248,6 +271,7 @@ def _interrupts_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # at its own start, which comes with that of others, it unblocks Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
