@@ -32,12 +32,14 @@ def test_an_expression_that_groups_nothing_is_refused(pattern: str, said: str) -
         read_groups(pattern, FRAMES)
 
 
-@pytest.mark.parametrize(("ending", "comma"), [(".csv", ","), (".csv", ";"), (".tsv", "\t")])
+@pytest.mark.parametrize(
+    ("ending", "comma"), [(".csv", ","), (".csv", ";"), (".csv", "\t"), (".tsv", "\t"), (".tsv", ";")]
+)
 @pytest.mark.parametrize("headings", [("case", "group"), ("Case_ID", "Patient")])
 def test_a_table_names_the_patient(tmp_path: Path, ending: str, comma: str, headings: tuple[str, str]) -> None:
     lines = [comma.join((PATIENTS[case_id], "left", case_id)) for case_id in FRAMES]
     path = tmp_path / f"groups{ending}"
-    path.write_text("\ufeff" + "\r\n".join([comma.join((headings[1], "side", headings[0])), *lines, ""]))
+    path.write_text("\ufeff\r\n" + "\r\n".join([comma.join((headings[1], "side", headings[0])), *lines, ""]))
     assert read_groups(str(path), FRAMES) == PATIENTS
 
 
@@ -49,7 +51,11 @@ def test_a_table_names_the_patient(tmp_path: Path, ending: str, comma: str, head
         ("case,group\na,x\nb\n", r"line 3: expected a case and its group, got \['b'\]"),
         ("case,group\na,x\na,y\n", r"line 3: expected case a in one group, got 'x' and 'y'"),
         ("case,group\na,x\n", r"g\.csv: expected a line for each case .*, got none for b"),
-        ("case,group\na,x\nb,x\nc,x\n", r"got lines for c too"),
+        ("case,group\na,x\nb,x\nc,x\n", r"got lines for c\."),
+        ("\ncase,group\n\na.mha,x\nb,x\n", r"got none for a; lines for a\.mha\. Correct the table; a case's id is"),
+        ("\nname\n", r"line 2: expected the headings case and group, got name\."),
+        ("case,group\n\na,x\nb\n", r"line 4: expected a case and its group, got \['b'\]"),
+        ("case,group\na," + 200_000 * "x", r"line 2: expected a row of a table, got field larger than field limit"),
     ],
 )
 def test_a_malformed_table_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -57,6 +63,13 @@ def test_a_malformed_table_is_told_by_its_line(tmp_path: Path, text: str, said: 
     path.write_text(text)
     with pytest.raises(DatasetError, match=said):
         read_groups(str(path), ["a", "b"])
+
+
+def test_a_file_that_is_no_table_is_not_taken_for_an_expression(tmp_path: Path) -> None:
+    path = tmp_path / "groups.xlsx"
+    path.write_bytes(b"PK")
+    with pytest.raises(SettingsError, match=r"groups\.xlsx: expected a table that ends in \.csv or \.tsv"):
+        read_groups(str(path), ["a"])
 
 
 def test_a_table_that_is_not_there_is_told(tmp_path: Path) -> None:

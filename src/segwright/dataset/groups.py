@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from segwright.dataset.splits import FILE_NAME, Split, create_splits, read_split
 from segwright.errors import DatasetError, MissingFileError, SettingsError, message
 
 OPTION = "--group-by"
-_TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
+_TABLE_ENDINGS = (".csv", ".tsv")
+_COMMAS = ",;\t"
 _CASE_HEADINGS = ("case", "case_id", "id", "identifier", "image")
 _GROUP_HEADINGS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 
@@ -26,12 +28,21 @@ def read_groups(spec: str, case_ids: Iterable[str]) -> dict[str, str]:
 
     Raises:
         MissingFileError: there is no such table.
-        SettingsError: the expression is malformed, finds no group in a case, or groups nothing.
+        SettingsError: the expression is malformed, finds no group in a case, or groups nothing; or is another file.
         DatasetError: the table is malformed, or lacks a case; with file and line.
     """
     ids = sorted(set(case_ids))
     if Path(spec).suffix.lower() in _TABLE_ENDINGS:
         return _read_table(Path(spec), ids)
+    if os.path.isfile(spec):
+        raise SettingsError(
+            message(
+                f"{OPTION} {spec}",
+                expected=f"a table that ends in {' or '.join(_TABLE_ENDINGS)}, or a regular expression",
+                got="another file",
+                remedy="Save the table as CSV.",
+            )
+        )
     groups = _match(spec, ids)
     names = set(groups.values())
     if len(ids) > 1 and len(names) in (1, len(ids)):
@@ -111,18 +122,17 @@ def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
 
 
 def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
-    rows = _rows(path)
-    headings = [heading.strip().lower() for heading in rows[0]] if rows else []
+    rows = [(number, row) for number, row in _rows(path) if any(cell.strip() for cell in row)]
+    first_line, first = rows[0] if rows else (1, [])
+    headings = [heading.strip().lower() for heading in first]
     case_column, group_column = (
         next((headings.index(name) for name in names if name in headings), None)
         for names in (_CASE_HEADINGS, _GROUP_HEADINGS)
     )
     if case_column is None or group_column is None:
-        raise _malformed(path, 1, "the headings case and group", ", ".join(headings) or "an empty file")
+        raise _malformed(path, first_line, "the headings case and group", ", ".join(headings) or "an empty file")
     groups: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
+    for number, row in rows[1:]:
         if len(row) != len(headings) or not row[case_column].strip() or not row[group_column].strip():
             raise _malformed(path, number, "a case and its group", repr(row))
         case_id, group = row[case_column].strip(), row[group_column].strip()
@@ -134,14 +144,17 @@ def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
             message(
                 path,
                 expected="a line for each case of the data set and for no other",
-                got=f"none for {some(missing)}" if missing else f"lines for {some(foreign)} too",
+                got="; ".join(
+                    f"{what} {some(names)}" for what, names in (("none for", missing), ("lines for", foreign)) if names
+                ),
                 remedy="Correct the table; a case's id is its file's name without channel number and ending.",
             )
         )
     return groups
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a table with the number of the line that each ends in."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -152,9 +165,13 @@ def _rows(path: Path) -> list[list[str]]:
         raise DatasetError(
             message(path, expected="a table in UTF-8", got=str(error), remedy="Save it as CSV in UTF-8.")
         ) from error
-    comma = _TABLE_ENDINGS[path.suffix.lower()]
-    first = text.partition("\n")[0]
-    return list(csv.reader(text.splitlines(), delimiter=";" if comma not in first and ";" in first else comma))
+    lines = text.splitlines()
+    headings = next((line for line in lines if line.strip()), "")
+    reader = csv.reader(lines, delimiter=max(_COMMAS, key=headings.count))
+    try:
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise _malformed(path, reader.line_num, "a row of a table", str(error)) from error
 
 
 def _malformed(path: Path, line: int, expected: str, got: str) -> DatasetError:
