@@ -31,7 +31,7 @@ def anatomy(seed: int) -> tuple[Channels, NDArray[np.float32]]:
     return [first.astype(np.float32), second.astype(np.float32)], labels
 
 
-def summary(case_id: str, channels: Channels, labels: NDArray[np.float32], **geometry: Any) -> CaseSummary:
+def summary(case_id: str, channels: Channels, labels: NDArray[np.float32] | None, **geometry: Any) -> CaseSummary:
     where = Geometry(**{"spacing_mm": (1.0, 1.0, 1.0), **geometry})
     return summarise_case(case_id, Image(np.stack(channels), where, {}), labels)
 
@@ -61,6 +61,15 @@ def test_the_same_voxels_under_two_names_are_found_and_their_labels_compared() -
     assert "and its label map is the same. Remove one" in same
     (other,) = warnings([*cohort(), summary("copy", channels, np.roll(labels, 1))])
     assert "but its label map is another. Find out which label map is right" in other
+
+
+def test_nothing_is_said_of_the_labels_of_copies_that_have_none() -> None:
+    channels, _ = anatomy(3)
+    for change in (lambda voxels: voxels, noisy):
+        pair = [summary("a", channels, None), summary("b", [change(channel) for channel in channels], None)]
+        (text,) = warnings(pair)
+        assert text.startswith("case b, imagesTr: expected an image of its own")
+        assert "label map" not in text
 
 
 def noisy(voxels: NDArray[np.float32], strength: float = 0.05) -> NDArray[np.float32]:
@@ -241,3 +250,11 @@ def test_a_ct_that_is_not_in_hounsfield_units_is_named() -> None:
         "imagesTr, channel 0 (ct): expected Hounsfield units, with air near -1000, got other values in"
     )
     assert "1 of 10 cases: case_3 (-2." in text
+
+
+def test_the_spacing_between_slices_of_pictures_is_none() -> None:
+    pictures = [
+        summary(f"case_{seed}", [anatomy(seed)[0][0][:1]], None, spacing_mm=(999.0 * (1 + 4 * (seed == 2)), 1.0, 1.0))
+        for seed in range(NUM_CASES)
+    ]
+    assert warnings(pictures, ["T1"]) == []

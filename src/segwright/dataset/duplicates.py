@@ -84,7 +84,9 @@ def _exact_copies(cases: Sequence[CaseSummary], splits: Sequence[Split]) -> Iter
         if original is case:
             continue
         same_labels = original.label_digest == case.label_digest
-        labels = "and its label map is the same" if same_labels else "but its label map is another"
+        labels = ", and its label map is the same" if same_labels else ", but its label map is another"
+        if original.label_digest is None and case.label_digest is None:  # empty, or could not be read
+            labels = ""
         spacing = "" if np.allclose(original.spacing_mm, case.spacing_mm) else ", its spacing is another"
         remedy = "Remove one" if same_labels else "Find out which label map is right, and remove the other case"
         yield Problem(
@@ -92,7 +94,7 @@ def _exact_copies(cases: Sequence[CaseSummary], splits: Sequence[Split]) -> Iter
             "duplicate",
             case.case_id,
             "imagesTr",
-            f"expected an image of its own, got voxel for voxel that of case {original.case_id}, {labels}{spacing}"
+            f"expected an image of its own, got voxel for voxel that of case {original.case_id}{labels}{spacing}"
             f"{_in_folds(original.case_id, case.case_id, splits)}",
             f"{remedy}: a copy on the other side of a fold makes the scores too good.",
             (original.case_id, case.case_id),
@@ -223,7 +225,8 @@ def _near_copies(
     for (one, other), correlation in pairs.items():
         original, case = cases[one], cases[other]
         size = "" if original.shape == case.shape else f", shape {case.shape} (z, y, x) instead of {original.shape}"
-        labels = ", with the same label map" if original.label_digest == case.label_digest else ""
+        same_labels = original.label_digest is not None and original.label_digest == case.label_digest
+        labels = ", with the same label map" if same_labels else ""
         yield Problem(
             "warning",
             "near_duplicate",

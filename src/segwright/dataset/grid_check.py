@@ -43,10 +43,15 @@ def unlike_orientations(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
 
 
 def unlike_spacings(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
-    """Report spacings far from the median, axis by axis."""
+    """Report spacings far from the median, axis by axis; an axis of one voxel has none, as z of a picture."""
     yield from _outliers(
         cases,
-        np.array([case.spacing_mm for case in cases], dtype=np.float64),
+        np.array(
+            [
+                [mm if size > 1 else np.nan for mm, size in zip(case.spacing_mm, case.shape, strict=True)]
+                for case in cases
+            ]
+        ).reshape(len(cases), 3),
         "spacing",
         " mm",
         _SPACING_FACTOR,
@@ -70,7 +75,7 @@ def unlike_shapes(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
 def _outliers(
     cases: Sequence[CaseSummary], values: NDArray[np.float64], kind: Kind, unit: str, factor: float, remedy: str
 ) -> Iterator[Problem]:
-    """Find values (cases, 3) of which one axis is `factor` times the median's or its inverse, and rarely so."""
+    """Find values (cases, 3), or NaN, of which one axis is `factor` times the median or its inverse, and rarely so."""
     if len(cases) < _ENOUGH_CASES:
         return
     logarithms = np.log(values)
@@ -80,7 +85,7 @@ def _outliers(
     for axis, name in enumerate("zyx"):
         odd = np.flatnonzero(is_odd[:, axis]).tolist()
         if odd:
-            usual = f"{np.median(values[:, axis]):.4g}{unit}"
+            usual = f"{np.nanmedian(values[:, axis]):.4g}{unit}"
             found = [f"{values[index, axis]:.4g} in {cases[index].case_id}" for index in odd]
             yield Problem(
                 "warning",
