@@ -131,6 +131,52 @@ def test_voxels_are_not_those_of_an_unpacked_file_beside_it(tmp_path: Path) -> N
     assert (itk.read_file(tmp_path / "image.nii.gz").array == 2).all()
 
 
+@pytest.mark.parametrize("read", [itk.read_file, itk.read_file_reoriented])
+def test_what_itk_would_read_from_an_unpacked_file_beside_it_is_refused(tmp_path: Path, read: Any) -> None:
+    for ending, value in ((".nii", 1), (".nii.gz", 2)):
+        image = nibabel.Nifti1Image(np.full((2, 3, 4), value, np.int16), np.eye(4))
+        image.header.set_slope_inter(2, 1)
+        nibabel.save(image, tmp_path / f"image{ending}")
+    assert (read(tmp_path / "image.nii").array == 3).all()
+    with pytest.raises(ImageError, match=r"image\.nii\.gz: expected no other file of its name.* got image\.nii beside"):
+        read(tmp_path / "image.nii.gz")
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 1), (1, 4, 3), (3, 1, 4, 2)])
+@pytest.mark.parametrize("order", "<>")
+def test_an_axis_of_negative_spacing_is_turned_round_as_by_itk(
+    tmp_path: Path, shape: tuple[int, ...], order: str
+) -> None:
+    """Only of axes of one voxel, and of that of the channels, may the spacing be negative."""
+    path = tmp_path / "image.nii"
+    write(path, np.random.default_rng(0), shape, "i2", order)
+    content = bytearray(path.read_bytes())
+    for axis, size in enumerate(shape):
+        if size == 1 or axis == 3:
+            content[80 + 4 * axis : 84 + 4 * axis] = np.array(-2, f"{order}f4").tobytes()
+    path.write_bytes(content)
+    voxels, places = as_itk_reads(path)
+    read = itk.read_file(path)
+    assert list(read.properties["sitk_stuff"].values()) == places
+    assert np.array_equal(read.array, voxels.reshape((1,) * (4 - voxels.ndim) + voxels.shape))
+    itk.write_file(np.zeros(voxels.shape[-3:], np.uint8), tmp_path / "labels.nii.gz", read.properties)
+    assert SimpleITK.ReadImage(str(tmp_path / "labels.nii.gz")).GetSpacing() == places[0][:3]
+
+
+@pytest.mark.parametrize("scale", [0, 2])
+def test_dimensions_that_itk_would_leave_out_are_refused(tmp_path: Path, scale: float) -> None:
+    """Of a file whose numbers are told to be vectors it looks at five dimensions only."""
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4, 4, 1, 1, 5), np.int16), np.eye(4))
+    image.header.set_intent("vector")
+    path = tmp_path / "image.nii"
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes())
+    content[112:116] = np.array(scale, "<f4").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"expected an image of 2, 3 or 4 dimensions, got 7"):
+        itk.read_file(path)
+
+
 def test_no_copy_of_a_header_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))

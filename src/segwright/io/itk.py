@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -42,14 +43,20 @@ def read_file(path: Path) -> FileContent:
     """
     if path.name.lower().endswith(nifti_header.FILE_ENDINGS):
         layout = nifti_header.read_nifti1_header(path)
-        place = None if layout.number_type is None else _place_by_itk(nifti_header.without_numbers(layout))
-        if layout.number_type is not None and place is not None:
-            voxels = PlainVoxels(
-                number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels
-            )
-            require_voxels(layout, look_at=voxels.take)
-            return _content_at(place, path, voxels.array.reshape(layout.shape[: len(place.spacing)][::-1]))
+        content = None if layout.number_type is None else _plain_content(path, layout, layout.number_type)
+        if content is not None:
+            return content
     return _content(path, _read(path))
+
+
+def _plain_content(path: Path, layout: VoxelLayout, number_type: str) -> FileContent | None:
+    """Content of a NIfTI file without a scale, or None if ITK must read it, or say why it does not."""
+    place = _place_by_itk(nifti_header.without_numbers(layout))
+    if place is None or max(layout.shape[len(place.spacing) :], default=1) > 1:
+        return None
+    voxels = PlainVoxels(number_type=number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
+    require_voxels(layout, look_at=voxels.take)
+    return _content_at(place, path, voxels.array.reshape(layout.shape[: len(place.spacing)][::-1]))
 
 
 def read_file_reoriented(path: Path) -> FileContent:
@@ -106,10 +113,27 @@ def _read(path: Path) -> SimpleITK.Image:
             )
         if not 2 <= reader.GetDimension() <= 4:
             raise _wrong_dimension(path, reader.GetDimension(), "2, 3 or 4")
+        if math.prod(reader.GetSize()) != layout.num_voxels:  # of vectors in NIfTI it looks at five dimensions only
+            raise _wrong_dimension(path, len(layout.shape), "2, 3 or 4")
+        _refuse_unpacked_twin(path)
         found = _non_finite_voxels(reader, layout)
         require_voxels(layout, look_at=None if found is None else found.take)
         image = reader.Execute()
     return image if found is None or not found.places.size else _with_nan(image, found.places)
+
+
+def _refuse_unpacked_twin(path: Path) -> None:
+    """ITK takes the header from a .nii.gz and the voxels from a .nii of the same name beside it."""
+    twin = path.with_suffix("")
+    if path.name.lower().endswith(".nii.gz") and twin.exists():
+        raise ImageError(
+            message(
+                path,
+                expected="no other file of its name, whose voxels ITK would take",
+                got=f"{twin.name} beside it",
+                remedy="Move one of them to another folder.",
+            )
+        )
 
 
 def _read_header(path: Path) -> tuple[SimpleITK.ImageFileReader, VoxelLayout]:
@@ -160,7 +184,19 @@ def _place_by_itk(header: bytes) -> _Place | None:
         return None
     finally:
         os.unlink(path)
-    return _place_of(reader) if reader.GetNumberOfComponents() == 1 and 2 <= reader.GetDimension() <= 4 else None
+    if reader.GetNumberOfComponents() != 1 or not 2 <= reader.GetDimension() <= 4:
+        return None
+    return _with_positive_spacing(_place_of(reader))
+
+
+def _with_positive_spacing(place: _Place) -> _Place:
+    """Turn round the axes of negative spacing, as ITK does when it reads an image, but not when only its header."""
+    signs = [-1.0 if value < 0 else 1.0 for value in place.spacing]
+    return _Place(
+        spacing=tuple(abs(value) for value in place.spacing),
+        origin=place.origin,
+        direction=tuple(value * signs[index % len(signs)] for index, value in enumerate(place.direction)),
+    )
 
 
 # By ending: ITK's name of the format, and what looks at the header before. Other files are what ITK sees in them.
