@@ -189,6 +189,15 @@ def test_no_copy_of_a_header_is_left_behind(tmp_path: Path, monkeypatch: pytest.
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+def test_files_are_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    itk._place_by_itk.cache_clear()
+    path = tmp_path / "image.nii.gz"
+    write(path, np.random.default_rng(0), (3, 4, 5), "i2", "<")
+    assert np.array_equal(itk.read_file(path).array[0], as_itk_reads(path)[0])
+    itk._place_by_itk.cache_clear()
+
+
 @settings(deadline=None, max_examples=60)
 @given(cuts=st.lists(st.integers(0, 240), max_size=8), number_type=st.sampled_from([">i2", "<i2", "<f4", ">f8"]))
 def test_numbers_cut_by_the_pieces_are_put_together(cuts: list[int], number_type: str) -> None:

@@ -168,10 +168,14 @@ def _place_by_itk(header: bytes) -> _Place | None:
     """Where ITK sees an image with this NIfTI header, or None where it refuses it or sees none of 2 to 4 dimensions.
 
     The header is given to it in a file of its own, because of a packed file it unpacks much, and three times over.
+    None too where no such file can be written.
     """
     import SimpleITK
 
-    descriptor, path = tempfile.mkstemp(prefix="segwright-", suffix=".nii")
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="segwright-", suffix=".nii")
+    except OSError:
+        return None
     try:
         with open(descriptor, "wb") as file:
             file.write(header)
@@ -180,7 +184,7 @@ def _place_by_itk(header: bytes) -> _Place | None:
         reader.SetFileName(path)
         with _silent_itk():
             reader.ReadImageInformation()
-    except RuntimeError:
+    except (RuntimeError, OSError):
         return None
     finally:
         os.unlink(path)
