@@ -112,6 +112,23 @@ def test_values_that_could_be_anything_are_left_and_named(raw, fix) -> None:
     assert contents(report.copy) == contents(raw.folder)
 
 
+def test_a_declared_value_never_takes_anothers_meaning(raw, fix) -> None:
+    for case_id in raw.case_ids:
+        raw.write_labels(case_id, np.array([0, 2, 3], np.uint8)[VALUES])
+    (problem, *_) = check(raw.folder).errors
+    assert problem.remedy == "If the order is the same, this mapping mends the label maps: 2 -> 1, 3 -> 2."
+    report = fix(raw.folder)
+    assert told(report) == []
+    assert [change.what for change in report.unmended] == ["nothing says which declared label 3 should be"] * 3
+
+
+def test_values_that_keep_others_from_being_renumbered_are_named(raw, fix) -> None:
+    raw.describe(labels={"background": 0, "one": 1, "two": 2, "ignore": 255})
+    raw.write_labels("b", np.array([0, 7, 255], np.uint8)[VALUES])
+    with pytest.raises(DatasetError, match=r"labelsTr: expected the declared values 0, 1, 2, 255, .* got 7 in b\. Set"):
+        fix(raw.folder)
+
+
 def test_test_labels_are_renumbered_too(raw, fix) -> None:
     for folder in ("images", "labels"):
         shutil.copytree(raw.folder / f"{folder}Tr", raw.folder / f"{folder}Ts")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered, with_declared
+from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,11 @@ def test_a_description_that_is_consecutive_stays_as_it_is() -> None:
     [
         ({0, 1}, {0: 0, 1: 1}, {0: 0, 1: 1}),
         ({0}, {0: 0, 3: 1}, {0: 0, 3: 1}),
-        ({0, 255}, {0: 0, 1: 1}, {0: 0, 255: 1}),
-        ({0, 128, 255}, {0: 0, 5: 1, 7: 2}, {0: 0, 128: 1, 255: 2}),
+        ({0, 255}, {0: 0, 1: 1}, {0: 0, 1: 1, 255: 1}),
+        ({0, 128, 255}, {0: 0, 5: 1, 7: 2}, {0: 0, 5: 1, 7: 2, 128: 1, 255: 2}),
+        ({0, 2, 9}, {0: 0, 2: 1, 7: 2}, {0: 0, 2: 1, 7: 2, 9: 2}),
+        ({0, 2, 3}, {0: 0, 1: 1, 2: 2}, None),
+        ({1, 2}, {0: 0, 1: 1}, None),
         ({0, 255}, {0: 0, 1: 1, 2: 2}, None),
         ({0, 1, 255}, {0: 0, 1: 1}, None),
         ({0.0, 0.5}, {0: 0, 1: 1}, None),
@@ -61,11 +64,6 @@ def test_found_values_are_mapped_in_their_order_or_not_at_all(
     found: set[float], declared: dict[int, int], mapping: dict[int, int] | None
 ) -> None:
     assert label_mapping(found, declared) == mapping
-
-
-def test_declared_values_stay_where_no_found_value_contradicts() -> None:
-    assert with_declared({0: 0, 255: 1}, {0: 0, 1: 1}) == {0: 0, 1: 1, 255: 1}
-    assert with_declared({1: 0, 2: 1}, {0: 0, 1: 1}) == {1: 0, 2: 1}
 
 
 def test_only_what_changes_is_named() -> None:

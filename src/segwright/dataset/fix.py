@@ -12,7 +12,7 @@ from segwright.dataset.case_fix import Change, MendedCase, MendTask, ValuesTask,
 from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, scan_dataset, scan_images
 from segwright.dataset.description import FILE_NAME, DatasetDescription
-from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered, with_declared
+from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
 from segwright.dataset.problems import some
 from segwright.dataset.raw import require_description
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
@@ -97,17 +97,17 @@ def fix_dataset(
     num_channels = len(description.channel_names)
     workers = workers or workers_for_reading(cases, num_channels)
     work = _Work(_reader(description, cases), num_channels, workers, progress)
-    mapping = label_mapping(_found_values(cases, work), declared)
+    found = _found_values(cases, work)
+    mapping = label_mapping(frozenset().union(*found.values()), declared)
     if mapping is None:  # told of each label map; the numbering stays as it is
         mapping = {value: value for value in declared}
         mended = {**raw, "numTraining": 0}
-        description = DatasetDescription.from_json(mended, where=str(folder / FILE_NAME))
+        description = _with_its_numbering(folder, mended, found)
     if raw["labels"] != mended["labels"]:
         record.changes.append(Change(None, FILE_NAME, f"labels renumbered: {changed_values(declared)}"))
     with atomic_path(output) as temporary:
         tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
-        test_mapping = with_declared(mapping, declared)
-        tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, test_mapping)
+        tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
         results = _mend([*tasks, *tests], work)
         kept = _drop_copies(tasks, results, record)
@@ -193,15 +193,42 @@ def _reader(description: DatasetDescription, cases: Sequence[Case]) -> ImageRead
     return choose_reader(ending, wanted_name=wanted)
 
 
-def _found_values(cases: Sequence[Case], work: _Work) -> frozenset[float]:
+def _found_values(cases: Sequence[Case], work: _Work) -> dict[str, frozenset[float]]:
+    """The values in each case's label map, by the case's id."""
     tasks = [ValuesTask(case, work.reader.name) for case in cases]
-    found: set[float] = set()
-    for _, result in run_cases(
+    found = {}
+    for task, result in run_cases(
         label_values, tasks, workers=work.workers, case_id=_case_id, what="reading labels", progress=work.progress
     ):
         if not isinstance(result, CaseFailure):  # told when this case is mended
-            found.update(result)
-    return frozenset(found)
+            found[task.case.case_id] = frozenset(result)
+    return found
+
+
+def _with_its_numbering(
+    folder: Path, raw: Mapping[str, Any], found: Mapping[str, frozenset[float]]
+) -> DatasetDescription:
+    """Parse a dataset.json whose labels cannot be renumbered, as there are others in the label maps.
+
+    Raises:
+        DatasetError: its numbering cannot stay either; with the values that are not declared, and their cases.
+    """
+    try:
+        return DatasetDescription.from_json(raw, where=str(folder / FILE_NAME))
+    except DatasetError as error:
+        declared = declared_mapping(raw)
+        odd = {case_id: sorted(values - set(declared)) for case_id, values in found.items()}
+        listed = [
+            f"{', '.join(f'{value:g}' for value in odd[case_id])} in {case_id}" for case_id in odd if odd[case_id]
+        ]
+        raise DatasetError(
+            message(
+                folder / TRAINING[1],
+                expected=f"the declared values {', '.join(map(str, declared))}, which are to be renumbered",
+                got=some(listed, "; "),
+                remedy=f"Set these to declared values, or declare them in {FILE_NAME}.",
+            )
+        ) from error
 
 
 def _tasks(

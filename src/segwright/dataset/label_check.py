@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from segwright.dataset.cases import Case
 from segwright.dataset.description import FILE_NAME, DatasetDescription
+from segwright.dataset.label_mapping import label_mapping
 from segwright.dataset.problems import Problem
 from segwright.labels import Labels
 
@@ -62,7 +63,8 @@ def mending_remedy(found: frozenset[float], labels: Labels) -> str:
             "nearest-neighbour sampling, or apply a threshold."
         )
     if len(values) <= len(declared):
-        copy = "; segwright check --fix NEW_FOLDER writes a copy with it" if len(values) == len(declared) else ""
+        is_sure = label_mapping(found, {value: value for value in declared}) is not None
+        copy = "; segwright check --fix NEW_FOLDER writes a copy with it" if is_sure else ""
         return f"If the order is the same, this mapping mends the label maps: {_mapping(values, declared)}{copy}."
     if undeclared == [USUAL_UNLABELLED] and labels.ignore_label is None:
         ignore = declared[-1] + 1

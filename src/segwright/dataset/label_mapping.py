@@ -24,23 +24,20 @@ def declared_mapping(raw: Mapping[str, Any]) -> dict[int, int]:
 
 
 def label_mapping(found: Iterable[float], declared: Mapping[int, int]) -> dict[int, int] | None:
-    """Map the values found in all label maps of a data set to the new values of `declared`; None where it is a guess.
+    """Map the values found in all label maps of a data set, and those of `declared`, to the new ones; None for a guess.
 
     Values that are not declared can be mapped where there are as many values as declared ones, which are then taken in
-    the same order: 0 and 255 for the declared 0 and 1.
+    the same order: 0 and 255 for the declared 0 and 1. No declared value takes another's meaning so: where 1 and 2 are
+    declared, 2 and 3 may be these, or 1 may be missing.
     """
     values = sorted(set(found))
     if set(values) <= set(declared):
         return dict(declared)
     if len(values) != len(declared) or any(value < 0 or value != int(value) for value in values):
         return None
-    return {int(old): new for old, new in zip(values, sorted(declared.values()), strict=True)}
-
-
-def with_declared(mapping: Mapping[int, int], declared: Mapping[int, int]) -> dict[int, int]:
-    """Add the declared values to a mapping of found ones, for label maps that have them already, unless they differ."""
+    mapping = {int(old): new for old, new in zip(values, sorted(declared.values()), strict=True)}
     if any(declared.get(old, new) != new for old, new in mapping.items()):
-        return dict(mapping)
+        return None
     return {**declared, **mapping}
 
 
