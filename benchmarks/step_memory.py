@@ -17,10 +17,10 @@ from typing import Any
 
 from segwright.dataset.description import DatasetDescription
 from segwright.planning.budget import resolve_budget
+from segwright.planning.cost import step_memory
 from segwright.planning.edits import apply_edits, parse_edits
-from segwright.planning.explain import num_network_inputs
 from segwright.planning.plan import Plan
-from segwright.planning.step_memory import CPU, OPTIMIZER_STATES, StepMemory, estimate_step_memory
+from segwright.planning.step_memory import CPU, StepMemory
 from segwright.training.step_measurement import StepMeasurement, measure_step
 
 ROOT = Path(__file__).parents[1]
@@ -80,15 +80,7 @@ def model(case: Case) -> StepMemory:
     plan, name, description = prepare(case)
     configuration = plan.configuration(name)
     recipe = resolve_budget(plan=configuration.raw, flags={"recipe": case.recipe}).recipe
-    return estimate_step_memory(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
-        batch_size=configuration.batch_size,
-        num_input_channels=num_network_inputs(configuration, description),
-        num_outputs=description.labels.num_outputs,
-        device=CPU,
-        optimizer_states=OPTIMIZER_STATES[recipe.optimizer],
-    )
+    return step_memory(configuration, description, CPU, optimizer=recipe.optimizer)
 
 
 def measure(case: Case) -> StepMeasurement:

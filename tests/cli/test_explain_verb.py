@@ -194,3 +194,19 @@ def test_explaining_and_editing_load_no_torch(trained: Path) -> None:
             check=False,
         )
         assert run.returncode == 0, run.stderr
+
+
+def test_a_network_of_another_kind_is_measured_and_its_hours_told(
+    segwright, workspace: Path, device_that_takes
+) -> None:
+    raw = json.loads(plans_of(workspace).read_text())
+    raw["configurations"]["mine"] = {
+        "inherits_from": "3d_fullres",
+        "architecture": {"network_class_name": "my.Net", "arch_kwargs": {}, "_kw_requires_import": []},
+    }
+    plans_of(workspace).write_text(json.dumps(raw))
+    device_that_takes(5)
+    place = ("explain", 1, "--workspace", workspace, "-c", "mine")
+    answer = one_answer(segwright(*place, "--measure", "--max-batch", "--device", "cpu", "--json"))
+    assert answer["hours"] == pytest.approx(1000 * (250 + 50 / 3) / 3600)
+    assert answer["max_batch"]["batch_size"] == 5

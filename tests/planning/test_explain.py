@@ -242,3 +242,13 @@ def test_slices_are_explained_without_the_spacing_between_them() -> None:
 def test_a_planner_without_the_five_percent_rule_says_so() -> None:
     words = text(explain("Dataset903_Hippo", "3d_fullres", "nnUNetResEncUNetMPlans"), "Batch size")
     assert "as many voxels as the whole data set" in words
+
+
+def test_a_network_of_one_resolution_is_told_of() -> None:
+    branch = json.loads((GOLDEN.parent / "planner_branches.json").read_text())["network of one stage"]
+    plan, description = Plan.from_json(branch["plan"]), DatasetDescription.from_json(branch["dataset"])
+    for name in plan.configuration_names:
+        explanation = explain_plan(plan, Fingerprint.from_json(branch["fingerprint"]), description, name)
+        assert "cannot be trained" in text(explanation, "Depth")
+        assert "cannot be trained" in text(explanation, "Memory")
+        assert explanation.size is None

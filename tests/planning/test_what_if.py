@@ -12,9 +12,10 @@ from segwright.dataset.description import DatasetDescription
 from segwright.errors import PlanError
 from segwright.fingerprint import Fingerprint
 from segwright.planning.budget import resolve_budget
+from segwright.planning.cost import batch_work
 from segwright.planning.edits import apply_edits, parse_edits
 from segwright.planning.plan import Plan
-from segwright.planning.what_if import Speed, WhatIf, batch_multiplications, what_if
+from segwright.planning.what_if import Speed, WhatIf, what_if
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 CASES = 16
@@ -132,8 +133,14 @@ def test_the_snippet_is_the_entry_and_the_answer_is_json() -> None:
 def test_multiplications_grow_with_the_batch() -> None:
     answer = ask("batch_size=6")
     description = DatasetDescription.read(GOLDEN / "Dataset901_CTAniso__dataset.json")
-    assert answer.then.multiplications == batch_multiplications(answer.edited.configuration, description, 6)
+    assert answer.then.multiplications == batch_work(answer.edited.configuration, description, 6)
     assert answer.work_factor == 3
+
+
+def test_a_network_of_one_resolution_is_refused() -> None:
+    lone = ("strides=[[1,1,1]]", "kernel_sizes=3", "features_per_stage=8", "n_conv_per_stage=2")
+    with pytest.raises(PlanError, match="two resolutions or more"):
+        ask(*lone, "n_conv_per_stage_decoder=[]", data="Dataset903_Hippo")
 
 
 def test_networks_of_another_kind_are_not_judged() -> None:

@@ -12,10 +12,10 @@ import pytest
 from segwright.dataset.description import DatasetDescription
 from segwright.errors import TrainingError
 from segwright.planning.budget import resolve_budget
+from segwright.planning.cost import step_memory
 from segwright.planning.edits import apply_edits, parse_edits
-from segwright.planning.explain import num_network_inputs
 from segwright.planning.plan import Plan
-from segwright.planning.step_memory import CPU, OPTIMIZER_STATES, estimate_step_memory
+from segwright.planning.step_memory import CPU
 from segwright.training.step_measurement import StepMeasurement, measure_step
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
@@ -38,15 +38,7 @@ def prepare(
 def modelled(plan: Plan, description: DatasetDescription, recipe: str) -> int:
     configuration = plan.configuration("tiny")
     optimizer = resolve_budget(plan=configuration.raw, flags={"recipe": recipe}).recipe.optimizer
-    return estimate_step_memory(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
-        batch_size=configuration.batch_size,
-        num_input_channels=num_network_inputs(configuration, description),
-        num_outputs=description.labels.num_outputs,
-        device=CPU,
-        optimizer_states=OPTIMIZER_STATES[optimizer],
-    ).total
+    return step_memory(configuration, description, CPU, optimizer=optimizer).total
 
 
 def check(measured: StepMeasurement, model: int, tolerance: float) -> None:
@@ -123,3 +115,29 @@ def test_a_process_that_the_system_kills_did_not_fit(monkeypatch: pytest.MonkeyP
 def test_another_failure_is_an_error_that_tells_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match=r"tiny.*ZeroDivisionError: division by zero"):
         ending(monkeypatch, returncode=1, stderr="Traceback ...\nZeroDivisionError: division by zero\n")
+
+
+def test_a_network_of_the_users_own_is_measured_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n"
+        "from segwright import Trainer\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, inputs, outputs):\n"
+        "        super().__init__()\n"
+        "        self.layers = nn.Sequential(nn.Conv3d(inputs, 4, 1), nn.AvgPool3d(4), nn.Conv3d(4, outputs, 1))\n"
+        "        self.up = nn.Upsample(scale_factor=4)\n"
+        "    def forward(self, x):\n"
+        "        return self.up(self.layers(x))\n\n"
+        "class Mine(Trainer):\n"
+        "    enable_deep_supervision = False\n"
+        "    @staticmethod\n"
+        "    def build_network_architecture(plan, configuration, inputs, outputs, deep=True):\n"
+        "        return Net(inputs, outputs)\n"
+    )
+    plan, description = prepare(HIPPO, "3d_fullres", SMALL)
+    foreign = {"network_class_name": "mine.Net", "arch_kwargs": {}, "_kw_requires_import": []}
+    plan = plan.with_configuration("tiny", {"architecture": foreign})
+    measured = measure_step(plan, "tiny", description, trainer=f"{file}:Mine", held_memory=False)
+    assert measured.fits, measured.problem
+    assert measured.seconds_per_iteration is not None

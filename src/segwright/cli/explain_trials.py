@@ -165,55 +165,54 @@ def _free_bytes(asked: Asked, kind: str) -> int:
 
 
 def _model(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> StepMemory | None:
-    """What the step should hold on the device; None for a network of another kind."""
-    from segwright.planning.explain import num_network_inputs
-    from segwright.planning.step_memory import OPTIMIZER_STATES, STEP_DEVICES, estimate_step_memory
+    """What the step should hold on the device; None for a network that cannot be computed."""
+    from segwright.planning.cost import step_memory
+    from segwright.planning.step_memory import STEP_DEVICES
 
     configuration = plan.configuration(name)
-    if configuration.architecture.kind == "other":
+    if not configuration.architecture.is_computable:
         return None
-    return estimate_step_memory(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
+    return step_memory(
+        configuration,
+        asked.description,
+        STEP_DEVICES[str(asked.device).partition(":")[0]],
         batch_size=batch_size,
-        num_input_channels=num_network_inputs(configuration, asked.description),
-        num_outputs=asked.description.labels.num_outputs,
-        device=STEP_DEVICES[str(asked.device).partition(":")[0]],
-        optimizer_states=OPTIMIZER_STATES[budget.recipe.optimizer],
+        optimizer=budget.recipe.optimizer,
     )
 
 
 def work_of(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
-    from segwright.planning.what_if import batch_multiplications
+    from segwright.planning.cost import batch_work
 
-    return batch_multiplications(plan.configuration(name), asked.description, int(budget.value("batch_size")))
+    return batch_work(plan.configuration(name), asked.description, int(budget.value("batch_size")))
 
 
 def _measured_speed(asked: Asked, plan: Plan, name: str, measured: StepMeasurement) -> Speed | None:
-    from segwright.planning.what_if import Speed, batch_multiplications
+    from segwright.planning.cost import batch_work
+    from segwright.planning.what_if import Speed
 
     if measured.seconds_per_iteration is None:
         return None
     return Speed(
         seconds_per_iteration=measured.seconds_per_iteration,
-        multiplications=batch_multiplications(plan.configuration(name), asked.description, measured.batch_size),
+        multiplications=batch_work(plan.configuration(name), asked.description, measured.batch_size),
         source=f"by the step measured on {measured.device}, loading and augmentation aside",
     )
 
 
 def _recorded_speed(asked: Asked, name: str) -> Speed | None:
     """The speed of the newest training of the configuration, where there is one."""
-    from segwright.planning.what_if import VALIDATION_SHARE, Speed, batch_multiplications
+    from segwright.planning.cost import batch_work
+    from segwright.planning.what_if import VALIDATION_SHARE, Speed
     from segwright.training.recorded_speed import recorded_speed
 
-    configuration = asked.plan.configuration(name)
     recorded = recorded_speed(asked.location.results, asked.plan.plans_name, name)
-    if recorded is None or configuration.architecture.kind == "other":
+    if recorded is None:
         return None
     iterations = recorded.iterations_per_epoch + VALIDATION_SHARE * recorded.val_iterations_per_epoch
     return Speed(
         seconds_per_iteration=recorded.seconds_per_epoch / iterations,
-        multiplications=batch_multiplications(configuration, asked.description, recorded.batch_size),
+        multiplications=batch_work(asked.plan.configuration(name), asked.description, recorded.batch_size),
         source=f"by the last training of {name}, on {recorded.device}",
     )
 

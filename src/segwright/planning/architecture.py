@@ -58,6 +58,11 @@ class Architecture:
     other_kwargs: Mapping[str, Any]
 
     @property
+    def is_computable(self) -> bool:
+        """Whether memory and time of the network can be computed: nnU-Net's own, with a stage below the first."""
+        return self.kind != "other" and self.num_stages > 1
+
+    @property
     def total_stride(self) -> tuple[int, ...]:
         """Product of the strides along each axis: what a patch must be divisible by."""
         total = [1] * self.spatial_dims

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from segwright.planning.comparison import Difference, Replanned, plan_again
 from segwright.planning.configuration import Configuration
+from segwright.planning.cost import num_network_inputs, planned_elements, step_memory
 from segwright.planning.explanation_words import Subject, paragraphs_for
-from segwright.planning.memory import feature_maps, parameter_count
+from segwright.planning.memory import parameter_count
 from segwright.planning.plan import Plan
-from segwright.planning.step_memory import CPU, CUDA, StepMemory, estimate_step_memory
+from segwright.planning.step_memory import CPU, CUDA, StepMemory
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -48,7 +49,8 @@ class NetworkSize:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a configuration is as it is. `size` is None for a network that is not one of nnU-Net's two."""
+    """Why a configuration is as it is. `size` is None for a network that is not one of nnU-Net's two, and for one
+    of a single stage, which cannot be trained."""
 
     dataset_name: str
     plans_name: str
@@ -114,46 +116,23 @@ def explain_plan(
     )
 
 
-def num_network_inputs(configuration: Configuration, description: DatasetDescription) -> int:
-    """Channels that enter the network: the images', and in a cascade one for each label of the stage before."""
-    cascade = 0 if configuration.previous_stage is None else len(description.labels.foreground_labels)
-    return len(description.channel_names) + cascade
-
-
 def _network_size(
     configuration: Configuration, replanned: Replanned, description: DatasetDescription
 ) -> NetworkSize | None:
     architecture = configuration.architecture
-    if architecture.kind == "other":
+    if not architecture.is_computable:
         return None
-    inputs, outputs = num_network_inputs(configuration, description), description.labels.num_outputs
-    maps = feature_maps(
-        kind=architecture.kind,
-        patch_size=configuration.patch_size,
-        strides=architecture.strides,
-        features_per_stage=architecture.features_per_stage,
-        blocks_per_stage=architecture.blocks_per_stage,
-        convs_per_decoder_stage=architecture.convs_per_decoder_stage,
-        num_outputs=replanned.decisions.num_label_entries,
-    )
-    steps = [
-        estimate_step_memory(
-            architecture,
-            patch_size=configuration.patch_size,
-            batch_size=configuration.batch_size,
-            num_input_channels=inputs,
-            num_outputs=outputs,
-            device=device,
-        )
-        for device in (CUDA, CPU)
-    ]
     return NetworkSize(
-        num_parameters=parameter_count(architecture, num_input_channels=inputs, num_outputs=outputs),
-        planned_elements=maps.planned_elements,
+        num_parameters=parameter_count(
+            architecture,
+            num_input_channels=num_network_inputs(configuration, description),
+            num_outputs=description.labels.num_outputs,
+        ),
+        planned_elements=planned_elements(configuration, replanned.decisions.num_label_entries),
         reference_elements=replanned.network.reference_elements,
         reference_batch_size=replanned.network.reference_batch_size,
-        step_cuda=steps[0],
-        step_cpu=steps[1],
+        step_cuda=step_memory(configuration, description, CUDA),
+        step_cpu=step_memory(configuration, description, CPU),
     )
 
 

@@ -204,9 +204,11 @@ def _patch(subject: Subject) -> Iterator[str]:
         )
     else:
         yield "The planner's first choice fitted the memory, so nothing was cut off."
-    yield (
-        f"Each side is a multiple of {sizes(network.topology.divisor)}, because the network halves it again and again."
-    )
+    if network.topology.num_stages > 1:
+        yield (
+            f"Each side is a multiple of {sizes(network.topology.divisor)}, because the network halves it again and "
+            "again."
+        )
 
 
 def _depth(subject: Subject) -> Iterator[str]:
@@ -218,6 +220,11 @@ def _depth(subject: Subject) -> Iterator[str]:
         f"The network works on the patch at {_count(architecture.num_stages, 'resolution')}; from the first to the "
         f"last the axes shrink by {sizes(architecture.total_stride)}."
     )
+    if architecture.num_stages == 1:
+        yield (
+            "Such a network cannot be trained, because a U-Net needs a coarser resolution beneath the finest. Plan the "
+            "data set with a finer target spacing."
+        )
     topology, patch = network.topology, subject.configuration.patch_size
     if architecture.strides != topology.strides or patch != topology.patch_size:
         yield "This is not the depth that the planner would choose for its own patch, so its reasons do not apply."
@@ -336,9 +343,13 @@ def _normalization(subject: Subject) -> Iterator[str]:
 def _memory(subject: Subject) -> Iterator[str]:
     network, cuda, cpu = subject.replanned.network, subject.step_cuda, subject.step_cpu
     if cuda is None or cpu is None or subject.planned_elements is None:
-        yield (
-            "It cannot be modelled for a network that is not one of nnU-Net's own; --measure measures it on the device."
-        )
+        if subject.configuration.architecture.kind == "other":
+            yield (
+                "It cannot be computed for a network that is not one of nnU-Net's own; --measure measures it on the "
+                "device."
+            )
+        else:
+            yield "It is not computed for a network that cannot be trained."
         return
     yield (
         f"In the planner's own unit, the feature maps of one sample hold {subject.planned_elements / 1e6:.1f} million "

@@ -13,11 +13,10 @@ from segwright.errors import PlanError, message
 from segwright.planning.budget import Budget
 from segwright.planning.comparison import Replanned, plan_again
 from segwright.planning.configuration import Configuration
+from segwright.planning.cost import batch_work, planned_elements, step_memory
 from segwright.planning.decisions import MIN_BATCH_SIZE
 from segwright.planning.edits import Edited
-from segwright.planning.explain import num_network_inputs
-from segwright.planning.memory import feature_maps, multiplications
-from segwright.planning.step_memory import CPU, CUDA, OPTIMIZER_STATES, StepMemory, estimate_step_memory
+from segwright.planning.step_memory import CPU, CUDA, StepMemory
 from segwright.planning.topology import choose_topology
 from segwright.planning.wording import GIB, duration, gigabytes, sizes, times
 
@@ -165,25 +164,18 @@ def what_if(
     `budgets` are those of the configuration as it is and as edited, `speed` the measured one of either.
 
     Raises:
-        PlanError: where the data cannot be planned, or the network is not one of nnU-Net's two.
+        PlanError: where the data cannot be planned, or memory and time of the network cannot be computed.
     """
-    before = edited.plan.configuration(edited.inherits_from)
-    if before.architecture.kind == "other":
-        raise PlanError(
-            message(
-                "--set",
-                expected="a network of nnU-Net's, plain or residual, whose memory and time can be computed",
-                got=before.architecture.network_class_name,
-                remedy="Edit the plans file, and let --measure take steps of it.",
-            )
-        )
+    both = edited.plan.configuration(edited.inherits_from), edited.configuration
+    for configuration in both:
+        _check_computable(configuration)
     replanned = [
         plan_again(edited.plan, fingerprint, description, configuration, gpu_memory_gb=gpu_memory_gb)
-        for configuration in (before, edited.configuration)
+        for configuration in both
     ]
     now, then = (
         _side(configuration, again, description, budget, num_training_cases, speed)
-        for configuration, again, budget in zip((before, edited.configuration), replanned, budgets, strict=True)
+        for configuration, again, budget in zip(both, replanned, budgets, strict=True)
     )
     return WhatIf(
         edited=edited,
@@ -195,13 +187,26 @@ def what_if(
     )
 
 
-def batch_multiplications(configuration: Configuration, description: DatasetDescription, batch_size: int) -> int:
-    """Multiplications of one batch, forward."""
-    return batch_size * multiplications(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
-        num_input_channels=num_network_inputs(configuration, description),
-        num_outputs=description.labels.num_outputs,
+def _check_computable(configuration: Configuration) -> None:
+    architecture = configuration.architecture
+    if architecture.is_computable:
+        return
+    if architecture.kind == "other":
+        raise PlanError(
+            message(
+                "--set",
+                expected="a network of nnU-Net's, plain or residual, whose memory and time can be computed",
+                got=architecture.network_class_name,
+                remedy="Edit the plans file, and let --measure take steps of it.",
+            )
+        )
+    raise PlanError(
+        message(
+            f"--set, configuration '{configuration.name}'",
+            expected="a network of two resolutions or more",
+            got=f"{architecture.num_stages}, which cannot be trained",
+            remedy="Plan the data set with a finer target spacing.",
+        )
     )
 
 
@@ -213,29 +218,13 @@ def _side(
     num_training_cases: int,
     speed: Speed | None,
 ) -> Side:
-    architecture, batch_size = configuration.architecture, int(budget.value("batch_size"))
-    elements = feature_maps(
-        kind=architecture.kind,
-        patch_size=configuration.patch_size,
-        strides=architecture.strides,
-        features_per_stage=architecture.features_per_stage,
-        blocks_per_stage=architecture.blocks_per_stage,
-        convs_per_decoder_stage=architecture.convs_per_decoder_stage,
-        num_outputs=replanned.decisions.num_label_entries,
-    ).planned_elements
+    batch_size, optimizer = int(budget.value("batch_size")), budget.recipe.optimizer
+    elements = planned_elements(configuration, replanned.decisions.num_label_entries)
     cuda, cpu = (
-        estimate_step_memory(
-            architecture,
-            patch_size=configuration.patch_size,
-            batch_size=batch_size,
-            num_input_channels=num_network_inputs(configuration, description),
-            num_outputs=description.labels.num_outputs,
-            device=device,
-            optimizer_states=OPTIMIZER_STATES[budget.recipe.optimizer],
-        )
+        step_memory(configuration, description, device, batch_size=batch_size, optimizer=optimizer)
         for device in (CUDA, CPU)
     )
-    work = batch_multiplications(configuration, description, batch_size)
+    work = batch_work(configuration, description, batch_size)
     network = replanned.network
     return Side(
         patch_size=configuration.patch_size,

@@ -249,7 +249,7 @@ def _take_steps(trainer: Trainer, count: int = NUM_STEPS) -> float:
 
 def build(trainer: Trainer) -> None:
     """Build what a step needs, with the inputs that the labels of a previous stage add."""
-    from segwright.planning.explain import num_network_inputs
+    from segwright.planning.cost import num_network_inputs
 
     inputs = num_network_inputs(trainer.configuration, trainer.description)
     user_build = type(trainer).build_network_architecture
@@ -265,7 +265,7 @@ def random_batch(trainer: Trainer) -> dict[str, Any]:
     """A batch as the loader makes it: data (b, c, *patch) float32, labels (b, 1, *patch) int16, one a resolution."""
     import torch
 
-    from segwright.planning.explain import num_network_inputs
+    from segwright.planning.cost import num_network_inputs
 
     patch = trainer.configuration.patch_size
     inputs = num_network_inputs(trainer.configuration, trainer.description)
@@ -278,9 +278,14 @@ def random_batch(trainer: Trainer) -> dict[str, Any]:
 
 
 def _warm_up(trainer: Trainer) -> None:
-    """Take a step of a tiny network, so that libraries, threads and kernels are there before anything is measured."""
+    """Take a step of a tiny network, so that libraries, threads and kernels are there before anything is measured.
+
+    Nobody knows a tiny one where the network is not nnU-Net's own; then the libraries count as part of its step.
+    """
     full, batch_size = trainer.configuration, trainer.batch_size
     architecture = full.architecture
+    if not architecture.is_computable:
+        return
     tiny = replace(architecture, features_per_stage=(_SMALLEST_FEATURES,) * architecture.num_stages)
     patch = tuple(2 * stride for stride in architecture.total_stride)
     trainer.configuration, trainer.batch_size = replace(full, architecture=tiny, patch_size=patch), 1
