@@ -305,3 +305,21 @@ def test_a_torn_splits_file_hides_nothing_else(raw: RawFolder) -> None:
     first, second = check(raw.folder, splits_file=path).errors
     assert (first.kind, second.kind) == ("splits", "labels_undeclared")
     assert first.text.startswith(f"{path}, line 1, column 3: expected valid JSON")
+
+
+def test_listed_files_are_named_by_their_own_folder_and_once(raw: RawFolder) -> None:
+    shutil.move(raw.folder / "imagesTr", raw.folder / "scans")
+    shutil.move(raw.folder / "labelsTr", raw.folder / "masks")
+    (raw.folder / "masks" / "a.mha").write_bytes(b"torn")
+    listed = {name: {"images": [f"scans/{name}_0000.mha"], "label": f"masks/{name}.mha"} for name in raw.case_ids}
+    raw.describe(dataset=listed)
+    first, second, *_ = texts(raw)
+    assert first.startswith("case a, masks/a.mha: expected a MetaImage file")
+    assert second.startswith("case a, scans/a_0000.mha: expected 2 channels, as dataset.json declares, got 1. Correct")
+
+
+def test_a_description_that_is_no_json_is_named_once(raw: RawFolder) -> None:
+    path = raw.folder / "dataset.json"
+    path.write_text("{")
+    (text,) = texts(raw)
+    assert text.startswith(f"{path}, line 1, column 2: expected valid JSON")

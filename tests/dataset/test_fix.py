@@ -265,6 +265,12 @@ def test_a_damaged_case_is_copied_and_named(raw, fix) -> None:
     assert contents(report.copy) == contents(raw.folder)
 
 
+def test_a_channel_on_another_grid_is_named(raw, fix) -> None:
+    raw.write_image("b", 1, np.zeros((4, 6, 4)))
+    (change,) = fix(raw.folder).unmended
+    assert change.text.startswith("case b, imagesTr/b_0001.mha: expected the same shape (z, y, x) as b_0000.mha")
+
+
 def test_a_case_whose_worker_fails_is_copied_and_named(raw, fix, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no idea")

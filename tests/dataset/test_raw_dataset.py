@@ -122,7 +122,7 @@ def test_colour_pictures_hold_all_channels_in_one_file(picture_folder: Callable[
 def test_a_picture_with_other_channels_than_declared_is_refused(picture_folder: Callable[..., Path]) -> None:
     dataset = RawDataset.open(picture_folder(RGB, (8, 9)))
     with pytest.raises(
-        GeometryError, match=r"case p, p_0000\.png: expected 3 channels, as dataset\.json declares, got 1"
+        GeometryError, match=r"imagesTr/p_0000\.png: expected 3 channels, as dataset\.json declares, got 1"
     ):
         dataset.read_image(dataset.cases[0], dataset.reader())
 

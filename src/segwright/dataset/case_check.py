@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segwright.dataset.alignment import displacement
 from segwright.dataset.case_summary import CaseSummary, summarise_case
-from segwright.dataset.cases import Case, read_case_image
+from segwright.dataset.cases import Case, file_and_words, read_case_image, short_name
 from segwright.dataset.placement import largest_displacement, share_inside
 from segwright.dataset.problems import Kind, Problem
 from segwright.errors import GeometryError, SegwrightError
@@ -63,7 +63,7 @@ def check_case(task: CaseTask) -> CaseFindings:
         try:
             labels = reader.read_labels(case.label_path)
         except SegwrightError as error:
-            problems.append(_told_by_reader(case, [case.label_path], "labelsTr", error))
+            problems.append(_told_by_reader(case, [case.label_path], error))
     if image is not None:
         problems.extend(_voxel_problems(case, image))
     if labels is not None:
@@ -85,14 +85,10 @@ def _error(kind: Kind, case: Case, file: str | None, what: str, remedy: str = ""
     return Problem("error", kind, case.case_id, file, what.rstrip("."), remedy)
 
 
-def _told_by_reader(case: Case, paths: Sequence[Path], folder: str, error: SegwrightError) -> Problem:
+def _told_by_reader(case: Case, paths: Sequence[Path], error: SegwrightError) -> Problem:
     """Turn a reader's error into a problem; the path that it begins with becomes the problem's file."""
-    text = str(error)
-    kind: Kind = "geometry" if isinstance(error, GeometryError) else "unreadable"
-    for path in paths:
-        if text.startswith(f"{path}: "):
-            return _error(kind, case, f"{folder}/{path.name}", text.removeprefix(f"{path}: "))
-    return _error(kind, case, f"{folder}/{paths[0].name}", text)
+    path, text = file_and_words(paths, error)
+    return _error("geometry" if isinstance(error, GeometryError) else "unreadable", case, short_name(path), text)
 
 
 def _image_problems(task: CaseTask, error: SegwrightError) -> list[Problem]:
@@ -104,8 +100,8 @@ def _image_problems(task: CaseTask, error: SegwrightError) -> list[Problem]:
             try:
                 reader.read_image([path])
             except SegwrightError as alone:
-                problems.append(_told_by_reader(case, [path], "imagesTr", alone))
-    return problems or [_told_by_reader(case, case.image_paths, "imagesTr", error)]
+                problems.append(_told_by_reader(case, [path], alone))
+    return problems or [_told_by_reader(case, case.image_paths, error)]
 
 
 def _voxel_problems(case: Case, image: Image) -> list[Problem]:
@@ -129,7 +125,7 @@ def _voxel_problems(case: Case, image: Image) -> list[Problem]:
             _error(
                 "not_a_number",
                 case,
-                f"imagesTr/{file.name}",
+                short_name(file),
                 f"expected numbers only, got {count} voxels of channel {channel} that are NaN or infinite",
                 "Replace them, for example by the image's background value.",
             )
@@ -145,7 +141,7 @@ def _label_problems(case: Case, label_map: NDArray[np.float32]) -> list[Problem]
         _error(
             "not_a_number",
             case,
-            f"labelsTr/{case.label_path.name}",
+            short_name(case.label_path),
             f"expected labels only, got {count} voxels that are NaN or infinite",
             "Set them to a declared label.",
         )
@@ -153,7 +149,7 @@ def _label_problems(case: Case, label_map: NDArray[np.float32]) -> list[Problem]
 
 
 def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem]:
-    file = f"labelsTr/{case.label_path.name if case.label_path else ''}"
+    file = short_name(case.label_path) if case.label_path else ""
     remedy = "Resample the label map onto its image's grid, with nearest-neighbour sampling."
     problems = []
     if image.array.shape[1:] != labels.array.shape[1:]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.dataset.cases import Case, read_case_image
+from segwright.dataset.cases import Case, file_and_words, read_case_image, short_name
 from segwright.dataset.image_fix import replace_non_finite, squeeze
 from segwright.dataset.placement import place_on_image
 from segwright.dataset.problems import some
@@ -82,11 +82,11 @@ class _Record:
     unmended: list[Change] = field(default_factory=list)
 
     def changed(self, path: Path, what: str) -> None:
-        self.changes.append(Change(self.case_id, _name(path), what))
+        self.changes.append(Change(self.case_id, short_name(path), what))
 
-    def failed(self, path: Path, error: Exception) -> None:
-        text = str(error).removeprefix(f"{path}: ").replace(f"{path.parent.parent}/", "").rstrip(".")
-        self.unmended.append(Change(self.case_id, _name(path), text))
+    def failed(self, error: Exception, *paths: Path) -> None:
+        path, text = file_and_words(paths, error)
+        self.unmended.append(Change(self.case_id, short_name(path), text.replace(f"{path.parent.parent}/", "")))
 
 
 def mend_case(task: MendTask) -> MendedCase:
@@ -97,17 +97,17 @@ def mend_case(task: MendTask) -> MendedCase:
         try:
             _mend_image(path, reader, record)
         except SegwrightError as error:
-            record.failed(path, error)
+            record.failed(error, path)
     image, label_map = None, None
     try:
         image = read_case_image(reader, Case(case.case_id, task.image_copies, None), task.num_channels)
     except SegwrightError as error:
         if not record.unmended:
-            record.failed(task.image_copies[0], error)
+            record.failed(error, *task.image_copies)
     try:
         label_map = _mend_labels(task.label_copy, reader, image, task.mapping, record)
     except SegwrightError as error:
-        record.failed(task.label_copy, error)
+        record.failed(error, task.label_copy)
     digest = None if image is None or label_map is None else _digest(image, label_map)
     return MendedCase(tuple(record.changes), tuple(record.unmended), digest)
 
@@ -155,7 +155,7 @@ def _mend_labels(
     try:
         label_map = _mend_values(labels.array[0], mapping, done)
     except ValueError as error:
-        record.failed(path, error)
+        record.failed(error, path)
         return np.asarray(labels.array[0])
     if done == [] and _is_stored_as_float(path):
         done.append("stored as whole numbers instead of floating-point numbers")
@@ -164,7 +164,7 @@ def _mend_labels(
             label_map, moved = place_on_image(Image(label_map[None], labels.geometry, labels.properties), image)
             done += [] if moved is None else [moved]
         except SegwrightError as error:
-            record.failed(path, error)
+            record.failed(error, path)
             image = None
     if done:
         reader.write_labels(label_map, path, (labels if image is None else image).properties)
@@ -257,7 +257,3 @@ def _spacing_file(path: Path, *, is_labels: bool) -> Path | None:
     if not path.name.lower().endswith(tiff.FILE_ENDINGS):
         return None
     return path.with_name((path.stem if is_labels else tiff.CHANNEL_NUMBER.sub("", path.stem)) + ".json")
-
-
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,25 @@ def read_case_image(reader: ImageReaderWriter, case: Case, num_channels: int) ->
     if image.array.shape[0] != num_channels:
         raise GeometryError(
             message(
-                f"case {case.case_id}, {', '.join(path.name for path in case.image_paths)}",
-                expected=f"{num_channels} channels, as dataset.json declares",
+                ", ".join(map(str, case.image_paths)),
+                expected=f"{num_channels} channel{'s' if num_channels > 1 else ''}, as dataset.json declares",
                 got=f"{image.array.shape[0]}",
                 remedy="Correct 'channel_names' in dataset.json, or the image.",
             )
         )
     return image
+
+
+def short_name(path: Path) -> str:
+    """A file's name in messages: with its folder, as imagesTr/a_0000.mha."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def file_and_words(paths: Sequence[Path], error: Exception) -> tuple[Path, str]:
+    """Tell which of the files an error is about, the first if it begins with none of them, and what it says of it."""
+    text = str(error).rstrip(".")
+    path = next((path for path in paths if text.startswith(f"{path}: ")), paths[0])
+    return path, text.removeprefix(f"{path}: ")
 
 
 def scan_images(folder: Path, file_ending: str, num_channels: int) -> tuple[tuple[Case, ...], list[Problem]]:

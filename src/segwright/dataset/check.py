@@ -128,7 +128,7 @@ def _read_description(folder: Path, problems: list[Problem]) -> DatasetDescripti
     try:
         description, errors = parse_description(read_json(folder / FILE_NAME), where=FILE_NAME)
     except SegwrightError as error:
-        problems.append(Problem("error", "description", None, FILE_NAME, str(error).rstrip("."), ""))
+        problems.append(Problem("error", "description", None, None, str(error).rstrip("."), ""))
         return None
     for wrong in errors:
         problems.append(Problem("error", "description", None, None, str(wrong).rstrip("."), ""))

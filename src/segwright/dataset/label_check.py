@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segwright.dataset.cases import Case
+from segwright.dataset.cases import Case, short_name
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.label_mapping import label_mapping
 from segwright.dataset.problems import Problem
@@ -30,7 +30,7 @@ def undeclared_labels(case: Case, counts: Mapping[float, int], labels: Labels, r
             "error",
             "labels_undeclared",
             case.case_id,
-            f"labelsTr/{case.label_path.name}",
+            short_name(case.label_path),
             f"expected the declared labels {declared}, got {', '.join(found)}{more}",
             remedy,
         )
