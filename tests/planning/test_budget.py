@@ -100,3 +100,9 @@ def test_a_resumed_run_keeps_its_settings_unless_flags_say_otherwise() -> None:
     assert again.settings["num_epochs"] == first.settings["num_epochs"]
     assert again.recipe is first.recipe
     assert again.value("batch_size") == 5
+
+
+@pytest.mark.parametrize("recipe", [["nnunet"], {"name": "nnunet"}, 3, None])
+def test_a_recipe_that_is_no_name_is_refused(recipe: object) -> None:
+    with pytest.raises(SettingsError, match="nnunet, short"):
+        resolve_budget(plan={**PLAN, "recipe": recipe})

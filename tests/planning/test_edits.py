@@ -58,15 +58,26 @@ def test_values_are_json_or_lists_with_commas_or_words() -> None:
         ("features_per_stage=16,32", ("'features_per_stage'", "one for each of the stages")),
         ("batch_dice=maybe", ("'batch_dice'", "true or false")),
         ("normalization_schemes=Best", ("'normalization_schemes'", "CTNormalization")),
+        ("normalization_schemes=NoNormalization,NoNormalization", ("one for each channel", "CTNormalization.")),
         ("strides=2", ("'patch_size'", "divisible by [64, 64, 64]")),
+        ("spacing=900,900,900", ("'spacing'", "a voxel along each axis", "2.5,0.785")),
+        ("features_per_stage=true", ("'features_per_stage'", "True")),
+        ("n_blocks_per_stage=3", ("n_conv_per_stage=3", "is plain")),
     ],
 )
 def test_wrong_edits_are_refused_with_key_and_remedy(text: str, told: tuple[str, ...]) -> None:
+    # two schemes want two masks, or the masks are what is refused
+    more = ("use_mask_for_norm=false,false",) if text.count("Normalization") > 1 else ()
     with pytest.raises(SegwrightError) as refused:
-        edit(text)
+        edit(text, *more)
     for words in told:
         assert words in str(refused.value)
     assert "--set" in str(refused.value)
+
+
+def test_the_key_of_a_plain_network_is_refused_for_a_residual_one() -> None:
+    with pytest.raises(SegwrightError, match="--set n_blocks_per_stage=3"):
+        edit("n_conv_per_stage=3", data="Dataset903_Hippo__nnUNetResEncUNetMPlans")
 
 
 def test_the_entry_holds_what_was_edited_and_nothing_else() -> None:

@@ -96,6 +96,11 @@ def test_new_data_and_their_planned_patch_are_told() -> None:
     assert answer.to_json()["needs_preprocessing"] is True
 
 
+def test_a_spacing_too_fine_for_any_network_is_refused() -> None:
+    with pytest.raises(PlanError, match="at most 14 resolutions"):
+        ask("spacing=0.00001,1,1", data="Dataset903_Hippo")
+
+
 def test_the_depth_that_the_planner_would_take_is_offered() -> None:
     strides = next(line for line in ask("patch_size=96,96,96").sentences() if "--set strides=" in line)
     offered = strides.rpartition("--set ")[2].rstrip(".")

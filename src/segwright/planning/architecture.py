@@ -10,7 +10,7 @@ from segwright.planning.fields import Fields, is_whole
 
 Kind = Literal["plain", "residual", "other"]
 _KINDS: dict[str, Kind] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
-_BLOCKS_KEY = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
+BLOCKS_KEY = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
 _READ_KEYS = frozenset(
     {
         "n_stages",
@@ -92,7 +92,7 @@ def parse_architecture(fields: Fields, *, spatial_dims: int) -> Architecture:
         spatial_dims=spatial_dims,
         kernel_sizes=_per_axis(kwargs, "kernel_sizes", stages, spatial_dims),
         strides=_per_axis(kwargs, "strides", stages, spatial_dims),
-        blocks_per_stage=_per_stage(kwargs, _BLOCKS_KEY[kind], stages),
+        blocks_per_stage=_per_stage(kwargs, BLOCKS_KEY[kind], stages),
         convs_per_decoder_stage=_per_stage(kwargs, "n_conv_per_stage_decoder", stages - 1),
         conv_bias=kwargs.flag("conv_bias") if "conv_bias" in kwargs.values else False,
         norm_op=kwargs.optional_text("norm_op"),
@@ -101,7 +101,7 @@ def parse_architecture(fields: Fields, *, spatial_dims: int) -> Architecture:
         dropout_op_kwargs=kwargs.optional_mapping("dropout_op_kwargs"),
         nonlin=kwargs.optional_text("nonlin"),
         nonlin_kwargs=kwargs.optional_mapping("nonlin_kwargs") or {},
-        other_kwargs={k: v for k, v in kwargs.values.items() if k not in _READ_KEYS and k != _BLOCKS_KEY[kind]},
+        other_kwargs={k: v for k, v in kwargs.values.items() if k not in _READ_KEYS and k != BLOCKS_KEY[kind]},
     )
 
 

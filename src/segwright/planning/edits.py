@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from segwright.errors import PlanError, SettingsError, message
+from segwright.planning.architecture import BLOCKS_KEY
 from segwright.planning.budget import SETTING_NAMES
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import MAX_FEATURES
+from segwright.planning.fields import is_whole
 from segwright.planning.plan import Plan
 from segwright.planning.presets import PLANNERS, decoder_convs, encoder_blocks
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, choose_topology
@@ -106,6 +108,7 @@ def apply_edits(plan: Plan, configuration: str, edits: Mapping[str, Any], *, nam
     entry.update({key: value for key, value in edits.items() if key not in NETWORK_KEYS})
     # the values of other keys are looked at before anything follows from them
     _checked(asked, name, {**entry, "patch_size": list(present.patch_size)}, present)
+    _check_schemes(present, edits)
     adapted = []
     needs_preprocessing = any(key in edits and not _same(present.raw.get(key), edits[key]) for key in DATA_KEYS)
     if needs_preprocessing:
@@ -141,15 +144,38 @@ def _checked(plan: Plan, name: str, entry: Mapping[str, Any], present: Configura
     plan.with_configuration(name, entry).configuration(name)
 
 
+def _check_schemes(present: Configuration, edits: Mapping[str, Any]) -> None:
+    channels, schemes = len(present.normalization_schemes), edits.get("normalization_schemes", ())
+    if "normalization_schemes" in edits and len(schemes) != channels:
+        raise PlanError(
+            message(
+                "--set, key 'normalization_schemes'",
+                expected=f"{channels}, one for each channel of the images",
+                got=f"{len(schemes)}: {', '.join(schemes)}",
+                remedy=f"At present: {','.join(present.normalization_schemes)}.",
+            )
+        )
+
+
 def _median_size(present: Configuration, spacing: Sequence[float]) -> list[float]:
     axes = zip(present.median_image_size_in_voxels, present.spacing_mm, spacing, strict=True)
-    return [round(size * old / new, 1) for size, old, new in axes]
+    median = [round(size * old / new, 1) for size, old, new in axes]
+    if min(median) < 1:
+        raise PlanError(
+            message(
+                "--set, key 'spacing'",
+                expected="a spacing at which the median image has a voxel along each axis",
+                got=f"{sizes(spacing)} mm, which leaves {sizes(median)} voxels",
+                remedy=f"Choose a finer one; the present is {','.join(f'{mm:g}' for mm in present.spacing_mm)}.",
+            )
+        )
+    return median
 
 
 def _patch(present: Configuration, edits: Mapping[str, Any]) -> tuple[int, ...]:
     patch = edits.get("patch_size", list(present.patch_size))
     dims = len(present.patch_size)
-    whole = all(isinstance(edge, int) and not isinstance(edge, bool) and edge > 0 for edge in patch)
+    whole = all(is_whole(edge) and edge > 0 for edge in patch)
     if len(patch) != dims or not whole:
         axes = "y,x" if dims == 2 else "z,y,x"
         raise PlanError(
@@ -180,6 +206,7 @@ def _network(
                 )
             )
         return architecture, patch, []
+    _check_blocks_key(present, wanted)
     kwargs = architecture["arch_kwargs"]
     told = []
     divided = all(size % stride == 0 for size, stride in zip(patch, present.architecture.total_stride, strict=True))
@@ -189,10 +216,25 @@ def _network(
         told += _with_stages(kwargs, present, patch, wanted["n_stages"])
     elif not divided:
         patch, told = _as_planned(kwargs, present, spacing, patch)
-    if isinstance(wanted.get("features_per_stage"), int):
+    if is_whole(wanted.get("features_per_stage")):
         wanted["features_per_stage"] = _features(wanted["features_per_stage"], kwargs["n_stages"], len(patch))
     kwargs.update(wanted)
     return architecture, patch, told
+
+
+def _check_blocks_key(present: Configuration, wanted: Mapping[str, Any]) -> None:
+    """Refuse the key of the other kind of network, which this one would not be built with."""
+    own = BLOCKS_KEY[present.architecture.kind]
+    for key in BLOCKS_KEY.values():
+        if key in wanted and key != own:
+            raise PlanError(
+                message(
+                    f"--set, key '{key}'",
+                    expected=f"'{own}', because the network of '{present.name}' is {present.architecture.kind}",
+                    got=f"'{key}'",
+                    remedy=f"Try --set {own}={json.dumps(wanted[key], separators=(',', ':'))}.",
+                )
+            )
 
 
 def _as_planned(
@@ -226,7 +268,7 @@ def _as_planned(
 
 def _with_stages(kwargs: dict[str, Any], present: Configuration, patch: Sequence[int], stages: Any) -> list[str]:
     architecture = present.architecture
-    if not isinstance(stages, int) or isinstance(stages, bool) or stages < 2:
+    if not is_whole(stages) or stages < 2:
         raise PlanError(
             message(
                 "--set, key 'n_stages'",
@@ -269,7 +311,6 @@ def _set_stages(
 ) -> None:
     architecture, count = present.architecture, len(strides)
     preset = PLANNERS[_PLANNER_OF_KIND[architecture.kind]]
-    blocks_key = "n_blocks_per_stage" if architecture.kind == "residual" else "n_conv_per_stage"
     blocks = (*architecture.blocks_per_stage, *encoder_blocks(preset, count)[architecture.num_stages :])[:count]
     convs = architecture.convs_per_decoder_stage
     more = _features(architecture.features_per_stage[0], count, len(strides[0]))
@@ -277,7 +318,7 @@ def _set_stages(
     kwargs["features_per_stage"] = [*architecture.features_per_stage, *more[architecture.num_stages :]][:count]
     kwargs["kernel_sizes"] = [list(kernel) for kernel in kernels]
     kwargs["strides"] = [list(stride) for stride in strides]
-    kwargs[blocks_key] = list(blocks)
+    kwargs[BLOCKS_KEY[architecture.kind]] = list(blocks)
     kwargs["n_conv_per_stage_decoder"] = [*convs, *decoder_convs(preset, count)][: count - 1]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segwright.planning.architecture import architecture_entry
+from segwright.planning.architecture import BLOCKS_KEY, architecture_entry
 from segwright.planning.decisions import NetworkDecision, PlanningDecisions, decide
 from segwright.planning.plan import Plan
 from segwright.planning.presets import PlannerPreset, planner_named, resampling_entries
@@ -20,7 +20,6 @@ _CLASS_NAMES = {
     "plain": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
     "residual": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
 }
-_BLOCKS_KEY = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
 _NORMALIZATION_OF_CHANNEL = {
     "ct": "CTNormalization",
     "nonorm": "NoNormalization",
@@ -136,7 +135,7 @@ def _entry(
             features_per_stage=list(network.features_per_stage),
             kernel_sizes=[list(kernel) for kernel in topology.kernel_sizes],
             strides=[list(stride) for stride in topology.strides],
-            blocks={_BLOCKS_KEY[preset.kind]: list(network.blocks_per_stage)},
+            blocks={BLOCKS_KEY[preset.kind]: list(network.blocks_per_stage)},
             convs_per_decoder_stage=list(network.convs_per_decoder_stage),
         ),
     }

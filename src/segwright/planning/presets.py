@@ -135,8 +135,22 @@ def planner_named(name: str) -> PlannerPreset:
 
 
 def encoder_blocks(preset: PlannerPreset, num_stages: int) -> tuple[int, ...]:
-    """Convolutions (plain) or residual blocks in each stage of the encoder."""
-    return _ENCODER_BLOCKS[preset.kind][:num_stages]
+    """Convolutions (plain) or residual blocks in each stage of the encoder.
+
+    Raises:
+        PlanError: for more stages than nnU-Net has blocks for, which takes an image of tens of thousands of voxels.
+    """
+    blocks = _ENCODER_BLOCKS[preset.kind]
+    if num_stages > len(blocks):
+        raise PlanError(
+            message(
+                "planner",
+                expected=f"a network of at most {len(blocks)} resolutions",
+                got=f"images and a spacing that ask for {num_stages}",
+                remedy="Choose a coarser spacing.",
+            )
+        )
+    return blocks[:num_stages]
 
 
 def decoder_convs(preset: PlannerPreset, num_stages: int) -> tuple[int, ...]:

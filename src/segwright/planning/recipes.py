@@ -66,13 +66,13 @@ SHORT = Recipe(
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (NNUNET, SHORT)}
 
 
-def recipe_named(name: str) -> Recipe:
+def recipe_named(name: object) -> Recipe:
     """Look up a recipe.
 
     Raises:
         SettingsError: if there is none of this name; the message lists those there are.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:  # a plans file may hold anything
         raise SettingsError(
             message(
                 "setting 'recipe'",
