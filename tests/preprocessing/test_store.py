@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segwright.errors import CheckpointError, ImageError, MissingFileError
 from segwright.preprocessing.chunking import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, blocks_and_chunks
 from segwright.preprocessing.pipeline import PreprocessedCase
-from segwright.preprocessing.store import PreprocessedStore
+from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
 
 
 def some_case(seed: int = 0, shape: tuple[int, ...] = (20, 30, 40)) -> PreprocessedCase:
@@ -99,6 +99,23 @@ def test_large_arrays_are_written_piece_by_piece_to_the_same_files(
     others.write("a", some_case(), (16, 16, 16))
     for name in ("a.b2nd", "a_seg.b2nd"):
         assert (store.folder / name).read_bytes() == (others.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("in_memory_bytes", [0, 1 << 24])
+def test_what_a_killed_process_left_of_a_case_is_written_over(
+    store: PreprocessedStore, monkeypatch: pytest.MonkeyPatch, in_memory_bytes: int
+) -> None:
+    monkeypatch.setattr("segwright.preprocessing.store._PACKED_IN_MEMORY_BYTES", in_memory_bytes)
+    case = some_case()
+    store.write("a", case, (16, 16, 16))
+    unfinished = store.folder / OWN_FOLDER
+    (unfinished / "a.b2nd").write_bytes((store.folder / "a.b2nd").read_bytes()[:5000])
+    (unfinished / "a_seg.b2nd").write_bytes(b"")
+    (unfinished / "a.pkl").write_bytes(b"torn")
+    store.write("a", case, (16, 16, 16))
+    np.testing.assert_array_equal(store.open("a").data[:], case.data)
+    np.testing.assert_array_equal(store.open("a").seg[:], case.seg)
+    assert list(unfinished.iterdir()) == []
 
 
 @pytest.mark.parametrize("quantised", [True, False])

@@ -210,6 +210,7 @@ def _write_array(
 
     blocks, chunks = blocks_and_chunks(array.shape, patch_size, array.itemsize)
     in_memory = array.nbytes <= _PACKED_IN_MEMORY_BYTES
+    path.unlink(missing_ok=True)  # blosc2 refuses to write over what a killed process left
     packed = blosc2.asarray(
         array,
         urlpath=None if in_memory else str(path),
