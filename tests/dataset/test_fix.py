@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -332,6 +333,7 @@ def test_a_list_of_files_becomes_a_data_set_of_its_own(raw, tmp_path: Path) -> N
         (".", "got one in the other"),
         ("full", "got a folder with something in it"),
         ("file", "got a file"),
+        ("file/below/it", "got a place below a file"),
     ],
 )
 def test_a_folder_in_use_is_refused(raw, tmp_path: Path, output: str, said: str) -> None:
@@ -349,11 +351,61 @@ def test_an_empty_folder_is_taken(raw, tmp_path: Path) -> None:
     assert fix_dataset(raw.folder, tmp_path / "fixed").num_cases == 3
 
 
+def test_a_link_to_an_empty_folder_is_taken(raw, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "fixed").symlink_to(tmp_path / "disk")
+    assert fix_dataset(raw.folder, tmp_path / "fixed").num_cases == 3
+    assert contents(tmp_path / "disk") == contents(raw.folder)
+
+
+def test_folders_that_are_links_are_copied(raw, tmp_path: Path) -> None:
+    for folder in ("imagesTr", "imagesTs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "notes.txt").write_text(folder)
+    for path in (raw.folder / "imagesTr").iterdir():
+        shutil.move(path, tmp_path / "imagesTr" / path.name)
+    (raw.folder / "imagesTr").rmdir()
+    for folder in ("imagesTr", "imagesTs"):
+        (raw.folder / folder).symlink_to(tmp_path / folder)
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert (report.changes, report.unmended) == ((), ())
+    assert (report.copy / "imagesTs" / "notes.txt").read_text() == "imagesTs"
+    assert contents(report.copy / "imagesTr") == contents(tmp_path / "imagesTr")
+
+
+def test_a_case_whose_file_cannot_be_read_is_left_out(raw, tmp_path: Path) -> None:
+    raw.labels("b").unlink()
+    raw.labels("b").symlink_to(tmp_path / "gone.mha")
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert told(report) == [
+        "dataset.json: numTraining: 3 -> 2.",
+        "case b: left out: expected files that can be read, got labelsTr/b.mha.",
+    ]
+    assert check(report.copy).ok
+
+
+def test_another_file_that_cannot_be_read_is_told_as_such(raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (raw.folder / "notes.txt").touch()
+    opened = Path.open
+
+    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+        if path.name == "notes.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *words, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DatasetError, match=r"notes\.txt: expected a file to copy, got Permission denied\. Ask"):
+        fix_dataset(raw.folder, tmp_path / "fixed")
+    assert not (tmp_path / "fixed").exists()
+
+
 def test_what_leaves_nothing_to_copy_is_told(raw, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         fix_dataset(tmp_path / "none", tmp_path / "fixed")
     raw.describe(channel_names={"0": "T1", "1": "T2", "2": "FLAIR"})
-    with pytest.raises(DatasetError, match=r"at least one case with all its files, got none: case a, imagesTr"):
+    with pytest.raises(
+        DatasetError, match=r"at least one case with all its files, got none: case a, .*a_0002\.mha\. Mend that"
+    ):
         fix_dataset(raw.folder, tmp_path / "fixed")
     raw.describe(labels={"one": 1})
     with pytest.raises(DatasetError, match="background"):

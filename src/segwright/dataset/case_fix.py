@@ -16,7 +16,7 @@ from segwright.dataset.cases import Case, file_and_words, read_case_image, short
 from segwright.dataset.image_fix import replace_non_finite, squeeze
 from segwright.dataset.placement import place_on_image
 from segwright.dataset.problems import some
-from segwright.errors import SegwrightError
+from segwright.errors import DatasetError, SegwrightError, message
 from segwright.io import Image, ImageReaderWriter, reader_named, tiff
 
 # What rounding and scale factors leave of a whole number that was stored as a float.
@@ -116,11 +116,31 @@ def copy_case(task: MendTask) -> None:
     """Copy the files of a case as they are, with the spacing that lies beside a TIFF file."""
     for source, copy in zip((*task.case.image_paths, task.case.label_path), task.copies, strict=True):
         assert source is not None, "a case to mend has a label map"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
+        copy_file(source, copy)
         spacing, spacing_copy = (_spacing_file(path, is_labels=copy == task.label_copy) for path in (source, copy))
         if spacing is not None and spacing_copy is not None and spacing.is_file():
-            shutil.copyfile(spacing, spacing_copy)
+            copy_file(spacing, spacing_copy)
+
+
+def copy_file(source: Path, copy: Path) -> None:
+    """Copy a file into a folder that need not be there.
+
+    Raises:
+        DatasetError: it cannot be read, which is not to be taken for a copy that cannot be written.
+    """
+    try:
+        source.open("rb").close()
+    except OSError as error:
+        raise DatasetError(
+            message(
+                source,
+                expected="a file to copy",
+                got=error.strerror,
+                remedy="Ask its owner for the right to read it, or take it out of the data set.",
+            )
+        ) from error
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, copy)
 
 
 def label_values(task: ValuesTask) -> tuple[float, ...]:

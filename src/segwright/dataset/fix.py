@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segwright.dataset.case_fix import Change, MendedCase, MendTask, ValuesTask, copy_case, label_values, mend_case
+from segwright.dataset.case_fix import (
+    Change,
+    MendedCase,
+    MendTask,
+    ValuesTask,
+    copy_case,
+    copy_file,
+    label_values,
+    mend_case,
+)
 from segwright.dataset.case_size import workers_for_reading
-from segwright.dataset.cases import Case, scan_dataset, scan_images
+from segwright.dataset.cases import Case, scan_dataset, scan_images, short_name
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
 from segwright.dataset.problems import some
@@ -105,7 +114,7 @@ def fix_dataset(
         description = _with_its_numbering(folder, mended, found)
     if raw["labels"] != mended["labels"]:
         record.changes.append(Change(None, FILE_NAME, f"labels renumbered: {changed_values(declared)}"))
-    with atomic_path(output) as temporary:
+    with atomic_path(output.resolve()) as temporary:  # a link stays one, to the copy
         tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
         tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
@@ -125,8 +134,8 @@ def _refuse_output(folder: Path, output: Path) -> None:
         got = "the data set itself" if source == target else "one in the other"
     elif target.is_dir() and any(target.iterdir()):
         got = "a folder with something in it"
-    elif target.exists() and not target.is_dir():
-        got = "a file"
+    elif not next(path for path in (target, *target.parents) if path.exists()).is_dir():
+        got = "a file" if target.exists() else "a place below a file"
     else:
         return
     raise SettingsError(
@@ -150,7 +159,10 @@ def _complete_cases(
     for case in cases:
         files = [path for path in (*case.image_paths, case.label_path) if path is not None]
         odd = [path.name for path in files if not path.name.endswith(description.file_ending)]
-        if odd or Path(case.case_id).name != case.case_id:
+        unreadable = [short_name(path) for path in files if not os.access(path, os.R_OK)]
+        if unreadable:
+            record.left_out(case.case_id, None, f"expected files that can be read, got {some(unreadable)}")
+        elif odd or Path(case.case_id).name != case.case_id:
             expected = f"expected files like CASE_0000{description.file_ending}"
             record.left_out(case.case_id, None, f"{expected}, got {some(odd) or case.case_id}")
         else:
@@ -160,7 +172,7 @@ def _complete_cases(
             message(
                 folder,
                 expected="at least one case with all its files",
-                got=f"none: {record.changes[0].text}" if record.changes else "none",
+                got=f"none: {record.changes[0].text.rstrip('.')}" if record.changes else "none",
                 remedy="Mend that first.",
             )
         )
@@ -259,13 +271,12 @@ def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequenc
     """Copy what belongs to no case that is mended, but no training image or label map that was left out."""
     in_tasks = {path for task in tasks for path in (*task.case.image_paths, task.case.label_path)}
     training = [folder / name for name in TRAINING]
-    for path in sorted(folder.rglob("*")):
+    tops = sorted(folder.iterdir())  # folders among them may be links, which rglob would not follow
+    for path in [path for top in tops for path in (top, *sorted(top.rglob("*")))]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         left_out = path.parent in training and path.name.endswith(file_ending)
         if path.is_file() and not hidden and not left_out and path not in in_tasks:
-            target = copy / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            copy_file(path, copy / path.relative_to(folder))
 
 
 def _mend(tasks: Sequence[MendTask], work: _Work) -> dict[Path, MendedCase]:
