@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 from pathlib import Path
 
 import blosc2
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segwright.errors import CheckpointError, ImageError, MissingFileError
+from segwright.errors import CheckpointError, ImageError, MissingFileError, WriteError
 from segwright.preprocessing.chunking import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, blocks_and_chunks
 from segwright.preprocessing.pipeline import PreprocessedCase
 from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
@@ -153,6 +154,24 @@ def test_a_case_is_incomplete_while_it_is_written_again(
     monkeypatch.setattr(blosc2, "asarray", full_disk)
     with pytest.raises(OSError, match="space"):
         store.write("a", some_case(1), (8, 8, 8))
+    assert not store.is_complete("a")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no largest size there")
+@pytest.mark.parametrize("in_memory_bytes", [0, 1 << 24])
+def test_a_disk_that_is_full_is_told_of_large_and_small_arrays(
+    store: PreprocessedStore, monkeypatch: pytest.MonkeyPatch, in_memory_bytes: int
+) -> None:
+    import resource
+
+    monkeypatch.setattr("segwright.preprocessing.store._PACKED_IN_MEMORY_BYTES", in_memory_bytes)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(WriteError, match=r"a\.b2nd: expected to write this file.* Free some space"):
+            store.write("a", some_case(), (16, 16, 16))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not store.is_complete("a")
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.errors import CheckpointError, ImageError, MissingFileError, message
+from segwright.errors import CheckpointError, ImageError, MissingFileError, WriteError, message
 from segwright.io.atomic import told_of_writing
 from segwright.io.safe_pickle import PROTOCOL, load_pickle
 from segwright.preprocessing.chunking import blocks_and_chunks
@@ -211,15 +211,25 @@ def _write_array(
     blocks, chunks = blocks_and_chunks(array.shape, patch_size, array.itemsize)
     in_memory = array.nbytes <= _PACKED_IN_MEMORY_BYTES
     path.unlink(missing_ok=True)  # blosc2 refuses to write over what a killed process left
-    packed = blosc2.asarray(
-        array,
-        urlpath=None if in_memory else str(path),
-        contiguous=True,
-        blocks=blocks,
-        chunks=chunks,
-        cparams=_compression(choose_filter(array, blocks)),
-        dparams={"nthreads": 1},
-    )
+    try:
+        packed = blosc2.asarray(
+            array,
+            urlpath=None if in_memory else str(path),
+            contiguous=True,
+            blocks=blocks,
+            chunks=chunks,
+            cparams=_compression(choose_filter(array, blocks)),
+            dparams={"nthreads": 1},
+        )
+    except RuntimeError as error:  # all that blosc2 says of a file that it cannot write
+        raise WriteError(
+            message(
+                path,
+                expected="to write this file",
+                got=f"{error}, most likely for want of space",
+                remedy="Free some space or choose another folder.",
+            )
+        ) from error
     if in_memory:
         path.write_bytes(packed.to_cframe())
 
