@@ -83,15 +83,34 @@ def test_hours_come_from_a_speed_and_go_with_the_work() -> None:
 
 def test_a_batch_of_one_and_one_beyond_the_five_percent_rule_are_warned_of() -> None:
     assert "never takes fewer than 2" in told(ask("batch_size=1"))
-    assert "5 %, lest the data be learnt by heart; that allows 9" in told(ask("batch_size=20", data="Dataset903_Hippo"))
+    beyond = told(ask("batch_size=20", data="Dataset903_Hippo"))
+    assert "goes up to 5 %, lest the data be learnt by heart; for this patch that allows 9." in beyond
     assert "by heart" not in told(ask("batch_size=9", data="Dataset903_Hippo"))
     assert "by heart" in told(ask("batch_size=400", configuration="2d"))
     assert "by heart" not in told(ask("batch_size=100", configuration="2d"))
 
 
+def test_the_five_percent_rule_goes_by_the_edited_patch() -> None:
+    answer = told(ask("patch_size=80,112,80", data="Dataset903_Hippo"))
+    assert "A batch would hold 38.4 % of the data set's voxels" in answer
+    assert "for this patch that allows 2." in answer  # a batch of 9 patches of 40 x 56 x 40 held 4.8 %
+    assert "by heart" not in told(ask("patch_size=80,112,80", "batch_size=2", data="Dataset903_Hippo"))
+
+
+def test_what_takes_as_long_as_now_is_not_called_one_times_as_long() -> None:
+    assert "takes as long as now, and the whole training as long." in told(ask("seed=3"))
+    # 500 validation passes at a third of the time of 250 training iterations
+    more = told(ask("num_val_iterations_per_epoch=500"))
+    assert "takes as long as now, and the whole training about 1.6 times as long." in more
+
+
+def test_where_no_patch_fits_it_is_said_so() -> None:
+    assert "allows not even a batch of 1" in told(ask("patch_size=512,512,512"))
+
+
 def test_new_data_and_their_planned_patch_are_told() -> None:
     answer = ask("spacing=1,1,1")
-    assert "segwright preprocess, -c mine" in told(answer)
+    assert "segwright preprocess Dataset901_CTAniso -c mine" in told(answer)
     assert "a patch of 160 × 128 × 112" in told(answer)
     assert answer.to_json()["needs_preprocessing"] is True
 

@@ -42,17 +42,23 @@ class Speed:
 
     def hours(self, multiplications: int, budget: Budget) -> float:
         """Hours of a training whose iterations take that many multiplications, scaled by them; validation included."""
-        validation = budget.value("num_val_iterations_per_epoch") * VALIDATION_SHARE
-        iterations = budget.total_iterations + budget.value("num_epochs") * validation
-        return float(self.seconds_per_iteration * multiplications / self.multiplications * iterations / 3600)
+        seconds = self.seconds_per_iteration * multiplications / self.multiplications
+        return float(seconds * _iterations_with_validation(budget) / 3600)
+
+
+def _iterations_with_validation(budget: Budget) -> float:
+    """Training iterations that take as long as the whole run, validation included."""
+    validation = budget.value("num_val_iterations_per_epoch") * VALIDATION_SHARE
+    return float(budget.total_iterations + budget.value("num_epochs") * validation)
 
 
 @dataclass(frozen=True)
 class Side:
     """A configuration with its budget, before or after the edit.
 
-    `multiplications` are those of a batch, forward; `elements` are the planner's, of one sample. `batch_size_allowed`
-    is the largest batch for which the planner's count of elements stays within the memory that is planned for.
+    `multiplications` are those of a batch, forward, `work` those of the whole training, validation included;
+    `elements` are the planner's, of one sample. `batch_size_allowed` is the largest batch for which the planner's count
+    of elements stays within the memory that is planned for, 0 where not even one patch does.
     """
 
     patch_size: tuple[int, ...]
@@ -60,6 +66,7 @@ class Side:
     step_cuda: StepMemory
     step_cpu: StepMemory
     multiplications: int
+    work: float
     elements: int
     batch_size_allowed: int
     iterations: int
@@ -97,7 +104,7 @@ class WhatIf:
 
     @property
     def fits_by_count(self) -> bool:
-        """Whether the planner would allow the batch, or it is the smallest there is."""
+        """Whether the planner's count allows the batch."""
         return self.then.batch_size <= self.then.batch_size_allowed
 
     @property
@@ -224,20 +231,21 @@ def _side(
         step_memory(configuration, description, device, batch_size=batch_size, optimizer=optimizer)
         for device in (CUDA, CPU)
     )
-    work = batch_work(configuration, description, batch_size)
+    multiplications = batch_work(configuration, description, batch_size)
     network = replanned.network
     return Side(
         patch_size=configuration.patch_size,
         batch_size=batch_size,
         step_cuda=cuda,
         step_cpu=cpu,
-        multiplications=work,
+        multiplications=multiplications,
+        work=multiplications * _iterations_with_validation(budget),
         elements=elements,
         batch_size_allowed=round(network.reference_elements / elements * network.reference_batch_size),
         iterations=budget.total_iterations,
         samples=budget.samples,
         passes_over_training_cases=round(budget.passes_over(num_training_cases), 3),
-        hours=None if speed is None else speed.hours(work, budget),
+        hours=None if speed is None else speed.hours(multiplications, budget),
     )
 
 
@@ -245,7 +253,8 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
     configuration, edits, network = edited.configuration, edited.edits, replanned.network
     if edited.needs_preprocessing:
         yield (
-            f"The training data change, so they must be preprocessed again: segwright preprocess, -c {edited.name}. "
+            f"The training data change, so they must be preprocessed again: segwright preprocess "
+            f"{edited.plan.dataset_name} -c {edited.name}. "
             f"They get a folder of their own, {configuration.data_identifier}, and what is there stays."
         )
     if "spacing" in edits:
@@ -261,12 +270,14 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
     voxels = math.prod(configuration.median_image_size_in_voxels) * description.num_training
     if configuration.is_2d:
         voxels = replanned.decisions.dataset_voxels
-    covered = then.batch_size * math.prod(then.patch_size) / voxels
-    if covered > network.max_dataset_covered and then.batch_size > MIN_BATCH_SIZE:
+    covered = math.prod(then.patch_size) / voxels  # by one patch
+    allowed = max(round(network.max_dataset_covered / covered), MIN_BATCH_SIZE)
+    if then.batch_size > allowed:
+        percent = 100 * then.batch_size * covered
         yield (
-            f"A batch would hold {100 * covered:.3g} % of the data set's voxels. The planner stays below "
-            f"{100 * network.max_dataset_covered:g} %, lest the data be learnt by heart; that allows "
-            f"{max(network.batch_size_by_dataset, MIN_BATCH_SIZE)}."
+            f"A batch would hold {f'{percent:.3g}' if percent < 100 else f'{percent:,.0f}'} % of the data set's "
+            f"voxels. The planner goes up to {100 * network.max_dataset_covered:g} %, lest the data be learnt by heart; "
+            f"for this patch that allows {allowed}."
         )
     if "patch_size" in edits and not edited.adapted and network.topology.patch_size != configuration.patch_size:
         yield from _other_depth(configuration)
@@ -320,21 +331,17 @@ def _other_depth(configuration: Configuration) -> Iterator[str]:
 
 def _fits(answer: WhatIf) -> str:
     then, target = answer.then, f"the {answer.gpu_memory_gb:g} GB planned for"
+    allows = f"a batch of {then.batch_size_allowed}" if then.batch_size_allowed else "not even a batch of 1"
+    model = f"our model says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision."
     if answer.fits_by_count and answer.fits_by_bytes:
-        return (
-            f"It fits {target}: by the planner's count a batch of up to {then.batch_size_allowed} would, and our model "
-            f"says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision."
-        )
+        up_to = then.batch_size_allowed
+        return f"It fits {target}: by the planner's count a batch of up to {up_to} would, and {model}"
     if not answer.fits_by_count and not answer.fits_by_bytes:
-        return (
-            f"It does not fit {target}: the planner's count allows a batch of {then.batch_size_allowed}, and our model "
-            f"says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision."
-        )
+        return f"It does not fit {target}: the planner's count allows {allows}, and {model}"
     count = "fits" if answer.fits_by_count else "does not fit"
     return (
-        f"It may or may not fit {target}: by the planner's count, which allows a batch of {then.batch_size_allowed}, "
-        f"it {count}; our model says {gigabytes(then.step_cuda.total)} on a GPU in mixed precision. --measure tries it "
-        "on the device."
+        f"It may or may not fit {target}: by the planner's count, which allows {allows}, it {count}; {model} "
+        "--measure tries it on the device."
     )
 
 
@@ -347,20 +354,22 @@ def _memory(answer: WhatIf) -> str:
 
 
 def _time(answer: WhatIf) -> str:
-    factor = answer.work_factor
-    alike = abs(factor - 1) < 0.01
-    iteration = "as long as now" if alike else f"about {times(factor)} times as long as now"
+    iteration = _as_long(answer.work_factor)
     now, then = answer.now.hours, answer.then.hours
     if answer.speed is None or now is None or then is None:
-        total = factor * answer.then.iterations / answer.now.iterations
         return (
-            f"By the multiplications in the network, an iteration takes {iteration}, and the training {times(total)} "
-            "times as long. Nothing says yet how long that is here: give --measure, or train an epoch."
+            f"By the multiplications in the network, an iteration takes {iteration} as now, and the whole training "
+            f"{_as_long(answer.then.work / answer.now.work)}. Nothing says yet how long that is here: give --measure, "
+            "or train an epoch."
         )
     return (
         f"The training takes about {duration(then)}, now {duration(now)} ({answer.speed.source}). By the "
-        f"multiplications in the network, an iteration takes {iteration}."
+        f"multiplications in the network, an iteration takes {iteration} as now."
     )
+
+
+def _as_long(factor: float) -> str:
+    return "as long" if abs(factor - 1) < 0.01 else f"about {times(factor)} times as long"
 
 
 def _change(now: int, then: int) -> str:
