@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -54,6 +55,13 @@ def test_what_cannot_be_mended_is_told(segwright, marked: Path, tmp_path: Path) 
     assert "mended: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2." in outcome.out
     assert "not mended: case ballTr_003, labelsTr/ballTr_003.nii.gz: " in outcome.out
     assert "mended: 6 cases, 1 errors" in outcome.out
+
+
+def test_warnings_are_not_called_nothing(segwright, raw: Path) -> None:
+    write_volume(raw / "labelsTr" / "ballTr_000.nii.gz", np.zeros((20, 24, 22), np.uint8))
+    outcome = segwright("check", raw, "--workers", 1)
+    assert outcome.code == 0
+    assert outcome.out.endswith("6 cases, 0 errors, 3 warnings: look at the warnings.\n")
 
 
 def test_what_was_mended_is_told_though_the_splits_file_is_torn(segwright, marked: Path, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> Non
     assert channel.startswith("case b, imagesTr: b_0001.mha lies elsewhere than b_0000.mha: origin (0, 0, 9)")
     assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, got a label map that by the head")
     assert "by the headers is shifted by +1 voxel along x against its image, with 80% of what" in labels
+    assert labels.endswith("fit as voxels; the header of one of them is wrong.")
 
 
 def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
@@ -169,6 +170,7 @@ def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
     assert (
         "by the headers is mirrored along y against its image, with 100% of what is labelled within it" in problem.what
     )
+    assert problem.remedy.endswith("segwright check --fix NEW_FOLDER puts the label map onto the image's grid.")
     raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
     (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
     assert "mirrored along y and shifted by -5 voxels along y against its image, with 50% of" in problem.what

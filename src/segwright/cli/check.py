@@ -64,13 +64,17 @@ def check(
         _show_fix(terminal, fixed)
     for problem in in_brief(report.problems):
         terminal.answer(f"{problem.severity}: {problem.text}")
-    hint = "" if fixed is not None else ", or see what --fix NEW_FOLDER can"
-    verdict = "nothing to mend" if report.ok else f"mend the errors before you plan{hint}"
     terminal.answer(
         f"{location.name}: {report.num_cases} cases, {len(report.errors)} errors, {len(report.warnings)} warnings: "
-        f"{verdict}."
+        f"{_verdict(report, is_fixed=fixed is not None)}."
     )
     return 0 if report.ok else FOUND_ERRORS
+
+
+def _verdict(report: CheckReport, *, is_fixed: bool) -> str:
+    if report.ok:
+        return "look at the warnings" if report.warnings else "nothing to mend"
+    return "mend the errors before you plan" + ("" if is_fixed else ", or see what --fix NEW_FOLDER can")
 
 
 def check_or_stop(

@@ -28,11 +28,6 @@ class Displacement:
     is_turned: bool
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the shift is a whole number of voxels along each axis, so that one grid's voxels are the other's."""
-        return not self.is_turned and all(abs(value - round(value)) <= _VOXEL_TOLERANCE for value in self.shift)
-
-    @property
     def text(self) -> str:
         """The displacement in words, such as "mirrored along x and shifted by 2 voxels along z", or ""."""
         if self.is_turned:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segwright.dataset.alignment import displacement
 from segwright.dataset.case_summary import CaseSummary, summarise_case
 from segwright.dataset.cases import Case, file_and_words, read_case_image, short_name
-from segwright.dataset.placement import largest_displacement, share_inside
+from segwright.dataset.placement import LEAST_SHARE_INSIDE, largest_displacement, share_inside
 from segwright.dataset.problems import Kind, Problem
 from segwright.errors import GeometryError, SegwrightError
 from segwright.io import Image, reader_named
@@ -181,9 +181,10 @@ def _position_problems(case: Case, file: str, image: Image, labels: Image) -> li
             f"{found.text or f'up to {displaced:.2g} voxels apart'} against its image, with {share:.0%} of what is "
             "labelled within it"
         )
-        remedy = (
-            "Only the voxel grid is used. Look whether image and label map fit as voxels; if the headers are right, "
-            "segwright check --fix NEW_FOLDER samples the label map on the image's grid."
+        remedy = "Only the voxel grid is used. Look whether image and label map fit as voxels; " + (
+            "the header of one of them is wrong."
+            if share < LEAST_SHARE_INSIDE
+            else "if the headers are right, segwright check --fix NEW_FOLDER puts the label map onto the image's grid."
         )
     return [Problem("warning", "position", case.case_id, file, text, remedy)]
 

@@ -14,7 +14,7 @@ from segwright.io import Image
 # Nearest-neighbour sampling of a grid that is displaced by less than this gives the same voxels back.
 _HALF_A_VOXEL = 0.5
 # Less of what is labelled inside the image means that the header is wrong, not that the edge was cut.
-_LEAST_SHARE_INSIDE = 0.9
+LEAST_SHARE_INSIDE = 0.9
 _MAX_SAMPLES = 1_000_000
 
 
@@ -78,7 +78,7 @@ def _sample(
     from scipy.ndimage import affine_transform
 
     share = share_inside(label_map, own, wanted, shape)
-    if share < _LEAST_SHARE_INSIDE:
+    if share < LEAST_SHARE_INSIDE:
         raise GeometryError(
             f"by the headers {share:.0%} of what is labelled lies in the image: the header of one of them is wrong"
         )
