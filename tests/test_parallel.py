@@ -229,6 +229,29 @@ def test_what_workers_are_forked_from_may_die_while_it_imports(tmp_path: Path, d
     assert run.stderr == ""
 
 
+def test_workers_start_where_the_path_of_the_temporary_folder_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 60) / ("b" * 60)
+    folder.mkdir(parents=True)
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            from math import sqrt
+            from segwright.parallel import prepare_workers, run_cases
+
+            if __name__ == "__main__":
+                prepare_workers([])
+                print([result for _, result in run_cases(sqrt, [4, 4, 4], workers=2, case_id=str, what="roots")])
+            """
+        )
+    )
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout == "[2.0, 2.0, 2.0]\n"
+    assert run.stderr == ""
+    assert list(folder.iterdir()) == []
+
+
 def test_every_worker_may_die_on_every_case() -> None:
     results = dict(run_cases(misbehave, [5] * 5, workers=2, case_id=str, what="cases"))
     assert isinstance(results[5], CaseFailure)

@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -46,7 +46,8 @@ _SECONDS_TO_CLEAN_UP = 3.0
 _SECONDS_TO_END = 0.1
 _ATTEMPTS_TO_START = 3
 LAUNCHER = "segwright"
-_FORKED = sys.platform == "linux"
+# Linux allows 107 bytes, of which the socket's own name takes 18.
+_LONGEST_SOCKET_FOLDER = 89
 _SHARE_OF_MEMORY_TO_USE = 0.8
 
 
@@ -116,7 +117,7 @@ def prepare_workers(modules: Sequence[str]) -> None:
     To be called early, before work that takes a while. It is nothing but time that is saved: workers import what is
     not there. Does nothing where processes are not forked, or where that process is there, or on a single core.
     """
-    if not _FORKED or available_cores() == 1:
+    if available_cores() == 1 or not _can_fork():
         return
     from multiprocessing import forkserver
 
@@ -125,6 +126,16 @@ def prepare_workers(modules: Sequence[str]) -> None:
         forkserver.ensure_running()
     atexit.unregister(_end_preparing)
     atexit.register(_end_preparing)
+
+
+def _can_fork() -> bool:
+    """Whether there is a process to fork workers from: it is asked by a socket in the folder of temporary files."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return len(os.fsencode(util.get_temp_dir())) <= _LONGEST_SOCKET_FOLDER
+    except OSError:  # there is no such folder
+        return False
 
 
 def _end_preparing() -> None:
@@ -239,7 +250,7 @@ def _hand_out(
 
 
 def _start_worker(team: dict[Connection, _Worker[T]], function: Callable[[T], Any]) -> None:
-    context = multiprocessing.get_context("forkserver") if _FORKED else multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver") if _can_fork() else multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     with _interrupts_held_back(), _launcher_hidden():
