@@ -105,6 +105,14 @@ def test_an_edit_can_be_saved_under_a_name_of_its_own(segwright, workspace: Path
     assert "never overwritten" in again.err
 
 
+def test_an_answer_that_was_pasted_does_not_change_the_next(segwright, workspace: Path) -> None:
+    first = one_answer(segwright(*words(workspace, "--set", "num_epochs=7", "--save", "3d_fullres_edited", "--json")))
+    second = one_answer(segwright(*words(workspace, "--set", "batch_size=3", "--json")))["what_if"]
+    assert first["what_if"]["then"]["iterations"] == 7 * 250
+    assert second["name"] == "3d_fullres_edited2"
+    assert second["then"]["iterations"] == second["now"]["iterations"]
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
@@ -115,6 +123,13 @@ def test_an_edit_can_be_saved_under_a_name_of_its_own(segwright, workspace: Path
         (("--save", "mine"), ("--save", "--set")),
         (("--set", "batch_size=3", "-c", "2d"), ("one configuration", "2d")),
         (("--measure", "--device", "tpu"), ("--device", "'tpu'")),
+        (("--set", "batch_size=3", "--save", ""), ("--save", "letters", "''")),
+        (("--set", "spacing=2,2,2", "--save", "../mine"), ("--save", "letters", "'../mine'")),
+        (("--set", "batch_size=3", "--save", "2d"), ("never overwritten", "'2d'")),
+        (("--set", "batch_size=3", "--save", "3d_fullres"), ("never overwritten", "'3d_fullres'")),
+        (("--set", "batch_size=3", "--batch-size", "4"), ("'batch_size'", "from the command line", "overrules")),
+        (("--set", "recipe=short", "--recipe", "nnunet"), ("'recipe'", "from the command line")),
+        (("--max-batch", "--memory", "inf"), ("--memory", "less than or equal")),
     ],
 )
 def test_what_cannot_be_asked_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,9 @@ def explain(
     ] = False,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", metavar="GB", min=0.1, help="Memory to stay within. Default: what is free there."),
+        typer.Option(
+            "--memory", metavar="GB", min=0.1, max=1e6, help="Memory to stay within. Default: what is free there."
+        ),
     ] = None,
     device: DeviceOption = None,
     trainer: TrainerOption = None,
@@ -192,10 +195,11 @@ def _answer_edit(
             )
         )
     (name,) = names
-    edited = apply_edits(asked.plan, name, edits, name=save or f"{name}_edited")
-    budgets = asked.budget(edited.plan, name), asked.budget(edited.plan, edited.name)
     if save is not None:
-        _refuse_known_name(asked.plan, save)
+        _check_name(asked.plan, save)
+    edited = apply_edits(asked.plan, name, edits, name=_free_name(asked.plan, name) if save is None else save)
+    budgets = asked.budget(edited.plan, name), asked.budget(edited.plan, edited.name)
+    _refuse_overruled(edited, budgets[1])
     tried = try_out(asked, edited.plan, edited.name, budgets[1], inherits_from=name)
     answer = what_if(
         edited,
@@ -236,7 +240,37 @@ def _refuse_save_alone(save: str | None) -> None:
         )
 
 
-def _refuse_known_name(plan: Plan, name: str) -> None:
+def _refuse_overruled(edited: Edited, budget: Budget) -> None:
+    """Refuse an edit of a setting that something else decides: its answer would be that of another value."""
+    sources = {setting.name: setting.source for setting in budget.settings.values()}
+    for key, source in {**sources, "recipe": budget.recipe_source}.items():
+        if key in edited.edits and source != "plan":
+            raise SettingsError(
+                message(
+                    f"--set, key '{key}'",
+                    expected="a setting that is not given elsewhere too",
+                    got=f"another value from the {source}, which overrules the plan",
+                    remedy="Leave one of them out.",
+                )
+            )
+
+
+def _free_name(plan: Plan, name: str) -> str:
+    """A name for the edited configuration that the plans file does not have, where an earlier answer was pasted."""
+    names = (f"{name}_edited{number}" for number in ("", *range(2, len(plan.configuration_names) + 2)))
+    return next(free for free in names if free not in plan.configuration_names)
+
+
+def _check_name(plan: Plan, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+        raise SettingsError(
+            message(
+                "--save",
+                expected="a name of letters, digits, '_', '-' and '.', as folders are named by it",
+                got=repr(name),
+                remedy="Try --save 3d_small.",
+            )
+        )
     if name in plan.configuration_names:
         raise SettingsError(
             message(

@@ -267,18 +267,7 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
             f"The planner never takes fewer than {MIN_BATCH_SIZE} patches a batch: with 1 each step goes by a single "
             "patch, which makes training unsteady."
         )
-    voxels = math.prod(configuration.median_image_size_in_voxels) * description.num_training
-    if configuration.is_2d:
-        voxels = replanned.decisions.dataset_voxels
-    covered = math.prod(then.patch_size) / voxels  # by one patch
-    allowed = max(round(network.max_dataset_covered / covered), MIN_BATCH_SIZE)
-    if then.batch_size > allowed:
-        percent = 100 * then.batch_size * covered
-        yield (
-            f"A batch would hold {f'{percent:.3g}' if percent < 100 else f'{percent:,.0f}'} % of the data set's "
-            f"voxels. The planner goes up to {100 * network.max_dataset_covered:g} %, lest the data be learnt by heart; "
-            f"for this patch that allows {allowed}."
-        )
+    yield from _beyond_the_five_percent(configuration, then, replanned, description)
     if "patch_size" in edits and not edited.adapted and network.topology.patch_size != configuration.patch_size:
         yield from _other_depth(configuration)
     if {"patch_size", "spacing"} & set(edits):
@@ -292,6 +281,25 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
         yield (
             "The number of iterations stays, so another batch size changes how many patches are seen. nnU-Net keeps "
             "the learning rate whatever the batch size."
+        )
+
+
+def _beyond_the_five_percent(
+    configuration: Configuration, then: Side, replanned: Replanned, description: DatasetDescription
+) -> Iterator[str]:
+    """Tell of a batch that holds more of the data set than the planner's rule allows for its patch."""
+    limit = replanned.network.max_dataset_covered
+    voxels = math.prod(configuration.median_image_size_in_voxels) * description.num_training
+    if configuration.is_2d:
+        voxels = replanned.decisions.dataset_voxels
+    a_patch = math.prod(then.patch_size) / voxels
+    allowed = max(round(limit / a_patch), MIN_BATCH_SIZE)
+    if then.batch_size > allowed:
+        percent = 100 * then.batch_size * a_patch
+        yield (
+            f"A batch would hold {f'{percent:.3g}' if percent < 100 else f'{percent:,.0f}'} % of the data set's "
+            f"voxels. The planner goes up to {100 * limit:g} %, lest the data be learnt by heart; for this patch that "
+            f"allows {allowed}."
         )
 
 
