@@ -73,6 +73,15 @@ def test_what_was_mended_is_told_though_the_splits_file_is_torn(segwright, marke
     assert f"error: {tmp_path / 'mended' / 'splits_final.json'}, line 1" in outcome.out
 
 
+def test_what_was_mended_is_told_though_the_groups_are_refused(segwright, marked: Path, tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("case,group\nballTr_000,a\n")
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended", "--group-by", table)
+    assert outcome.code == 2
+    assert outcome.out.startswith("mended: 6 files")
+    assert "patients.csv: expected a line for each case of the data set" in outcome.err
+
+
 def test_the_original_is_never_written_over(segwright, marked: Path) -> None:
     outcome = segwright("check", marked, "--workers", 1, "--fix", marked)
     assert outcome.code == 2

@@ -52,16 +52,17 @@ def check(
 
     terminal = Terminal.open()
     location = locate(dataset, workspace)
-    fixed = None if fix is None else _fix(terminal, location, fix, workers)
+    fixed = None
     if fix is not None:
+        fixed = _fix(terminal, location, fix, workers)
         location = locate(str(fix.absolute()), workspace)
+        if not as_json:  # told before the check, which may refuse the groups
+            _show_fix(terminal, fixed)
     report = _check(terminal, location, workers, group_by)
     if as_json:
         answer = report.to_json()
         terminal.json(answer if fixed is None else {"fix": fixed.to_json(), "check": answer})
         return 0 if report.ok else FOUND_ERRORS
-    if fixed is not None:
-        _show_fix(terminal, fixed)
     for problem in in_brief(report.problems):
         terminal.answer(f"{problem.severity}: {problem.text}")
     terminal.answer(
