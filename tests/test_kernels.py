@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import pkgutil
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,29 @@ def test_every_kernel_has_a_test_against_a_plain_reference() -> None:
             if isinstance(value, Dispatcher) and not name.startswith("_") and value.__module__ == module.__name__
         }
     assert found == set(TESTED_IN)
+
+
+def test_kernels_are_compiled_where_nothing_can_be_kept_on_disk() -> None:
+    """As in a read-only container, or for a user without a home whose administrator installed the package."""
+    script = """
+import numba.core.caching as caching
+
+def refuse(self):
+    raise OSError(30, "Read-only file system")
+
+for kind in vars(caching).values():
+    if isinstance(kind, type) and issubclass(kind, caching._CacheLocator):
+        kind.ensure_cache_path = refuse
+
+import numpy as np
+from segwright.kernels import decide
+
+winners = np.zeros(2, np.int32)
+decide(np.array([[1, 0], [0, 1]], np.float32), False, winners)
+print(winners)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "[0 1]\n"
 
 
 def cells(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], list[Tap], tuple[int, ...]]]:

@@ -6,6 +6,7 @@ for each output position the lower, upper and nearest input index, `weights` flo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 _ROUNDING = 1e-9  # more than eight products and sums in float64 can be wrong by
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile for the arguments as they come, release the GIL, and keep the result on disk where that is possible."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's own can be written to
+        return numba.njit(nogil=True)(function)
+
+
+@compiled
 def interpolate_labels(
     labels: NDArray[np.int16],
     z_taps: NDArray[np.int64],
@@ -91,7 +100,7 @@ def interpolate_labels(
                     out_row[x] = _largest(out_row[x], rows, weights, x0, x1, w0, w1, values, scores)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _share(label: Any, rows: Any, weights: Any, x0: Any, x1: Any, w0: float, w1: float) -> Any:
     """Interpolated indicator of a label."""
     return (
@@ -106,7 +115,7 @@ def _share(label: Any, rows: Any, weights: Any, x0: Any, x1: Any, w0: float, w1:
     )
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _first_other(label: Any, rows: Any, x0: Any, x1: Any) -> Any:
     """Label of the first corner that has another one than `label`."""
     other = rows[3][x1]
@@ -119,7 +128,7 @@ def _first_other(label: Any, rows: Any, x0: Any, x1: Any) -> Any:
     return rows[0][x0] if rows[0][x0] != label else other
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _largest(
     nearest: Any,
     rows: Any,
@@ -153,7 +162,7 @@ def _largest(
     return values[best]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def interpolate_logits_to_labels(
     logits: NDArray[np.float32],
     winners: NDArray[np.int32],
@@ -222,7 +231,7 @@ def interpolate_logits_to_labels(
                     out[z, y, x] = drawn_as[decision]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def decide(logits: NDArray[np.float32], regions: bool, winners: NDArray[np.int32]) -> None:
     """Write to `winners` (n) the decision at each voxel of `logits` (k, n), for `interpolate_logits_to_labels`."""
     for voxel in range(logits.shape[1]):
