@@ -11,8 +11,8 @@ from pathlib import Path
 
 from segwright.dataset.description import DatasetDescription
 from segwright.dataset.problems import Problem
-from segwright.errors import DatasetError, GeometryError, MissingFileError, message
-from segwright.io import Image, ImageReaderWriter
+from segwright.errors import DatasetError, GeometryError, ImageError, MissingFileError, message
+from segwright.io import Image, ImageReaderWriter, choose_reader
 
 MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
 MAX_NAMES = 5
@@ -58,6 +58,23 @@ def read_case_image(reader: ImageReaderWriter, case: Case, num_channels: int) ->
             )
         )
     return image
+
+
+def reader_for_cases(description: DatasetDescription, cases: Sequence[Case]) -> ImageReaderWriter:
+    """Choose the reader as nnU-Net does, trying it on the first image that can be read at all.
+
+    A damaged first case is told of when the cases are read, each by its name.
+
+    Raises:
+        DatasetError: the name or the ending that dataset.json declares has no reader.
+    """
+    ending, wanted = description.file_ending, description.reader_name
+    for case in cases:
+        try:
+            return choose_reader(ending, wanted_name=wanted, example=case.image_paths[0])
+        except (ImageError, MissingFileError, GeometryError):
+            continue
+    return choose_reader(ending, wanted_name=wanted)
 
 
 def short_name(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from segwright.dataset.case_check import CaseFindings, CaseTask, Measure, check_case
 from segwright.dataset.case_size import workers_for_reading
-from segwright.dataset.cases import Case, scan_dataset
+from segwright.dataset.cases import Case, reader_for_cases, scan_dataset
 from segwright.dataset.cohort_check import compare_cases
 from segwright.dataset.description import FILE_NAME, DatasetDescription, parse_description
 from segwright.dataset.fold_check import check_folds, check_splits, folds_to_check, groups_by_name
@@ -20,7 +20,7 @@ from segwright.dataset.problems import Problem
 from segwright.dataset.raw import consecutive_labels_problem, require_description
 from segwright.dataset.splits import Split, read_splits
 from segwright.errors import SegwrightError
-from segwright.io import ImageReaderWriter, choose_reader
+from segwright.io import ImageReaderWriter
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
 
@@ -171,19 +171,11 @@ def _find_cases(
 def _choose_reader(
     description: DatasetDescription, cases: tuple[Case, ...], problems: list[Problem]
 ) -> ImageReaderWriter | None:
-    """Choose by the first case whose image can be read at all, so that a damaged one does not hide the others."""
-    ending, wanted = description.file_ending, description.reader_name
     try:
-        reader = choose_reader(ending, wanted_name=wanted)
+        return reader_for_cases(description, cases)
     except SegwrightError as error:
         problems.append(Problem("error", "reader", None, None, str(error).rstrip("."), ""))
         return None
-    for case in cases:
-        try:
-            return choose_reader(ending, wanted_name=wanted, example=case.image_paths[0])
-        except SegwrightError:  # told when this case is examined
-            continue
-    return reader
 
 
 def _check_cases(

@@ -19,7 +19,7 @@ from segwright.dataset.case_fix import (
     mend_case,
 )
 from segwright.dataset.case_size import workers_for_reading
-from segwright.dataset.cases import Case, scan_dataset, scan_images, short_name
+from segwright.dataset.cases import Case, reader_for_cases, scan_dataset, scan_images, short_name
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
 from segwright.dataset.problems import some
@@ -27,7 +27,7 @@ from segwright.dataset.raw import require_description
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.dataset.splits import Split, read_splits, write_splits
 from segwright.errors import DatasetError, SegwrightError, SettingsError, message
-from segwright.io import ImageReaderWriter, choose_reader
+from segwright.io import ImageReaderWriter
 from segwright.io.atomic import atomic_path, write_json_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
@@ -105,7 +105,7 @@ def fix_dataset(
     cases = _complete_cases(folder, description, environ or {}, record)
     num_channels = len(description.channel_names)
     workers = workers or workers_for_reading(cases, num_channels)
-    work = _Work(_reader(description, cases), num_channels, workers, progress)
+    work = _Work(reader_for_cases(description, cases), num_channels, workers, progress)
     found = _found_values(cases, work)
     mapping = label_mapping(frozenset().union(*found.values()), declared)
     if mapping is None:  # told of each label map; the numbering stays as it is
@@ -192,17 +192,6 @@ def _test_cases(folder: Path, description: DatasetDescription) -> list[Case]:
     return [
         Case(case.case_id, case.image_paths, labels[case.case_id]) for case in cases if labels[case.case_id].is_file()
     ]
-
-
-def _reader(description: DatasetDescription, cases: Sequence[Case]) -> ImageReaderWriter:
-    """The reader for the first case that can be read at all."""
-    ending, wanted = description.file_ending, description.reader_name
-    for case in cases:
-        try:
-            return choose_reader(ending, wanted_name=wanted, example=case.image_paths[0])
-        except SegwrightError:  # told when this case is mended
-            continue
-    return choose_reader(ending, wanted_name=wanted)
 
 
 def _found_values(cases: Sequence[Case], work: _Work) -> dict[str, frozenset[float]]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from segwright.dataset.cases import Case, read_case_image, scan_dataset
+from segwright.dataset.cases import Case, read_case_image, reader_for_cases, scan_dataset
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.problems import Problem
-from segwright.errors import DatasetError, GeometryError, ImageError, MissingFileError, message
-from segwright.io import Image, ImageReaderWriter, choose_reader
+from segwright.errors import DatasetError, MissingFileError, message
+from segwright.io import Image, ImageReaderWriter
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,12 @@ class RawDataset:
         return cls(folder=folder, name=folder.resolve().name, description=description, cases=cases)
 
     def reader(self) -> ImageReaderWriter:
-        """Choose the reader as nnU-Net does, trying it on the first image that can be read at all.
-
-        A damaged first case is told of when the cases are read, each by its name.
+        """Choose the reader as `reader_for_cases`.
 
         Raises:
             DatasetError
         """
-        ending, wanted = self.description.file_ending, self.description.reader_name
-        for case in self.cases:
-            try:
-                return choose_reader(ending, wanted_name=wanted, example=case.image_paths[0])
-            except (ImageError, MissingFileError, GeometryError):
-                continue
-        return choose_reader(ending, wanted_name=wanted)
+        return reader_for_cases(self.description, self.cases)
 
     def read_image(self, case: Case, reader: ImageReaderWriter) -> Image:
         """Read a case's image with as many channels as declared.
