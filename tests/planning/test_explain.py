@@ -63,7 +63,7 @@ def test_large_ct_is_limited_by_memory_and_gets_a_cascade() -> None:
     assert "236.5 × 512 × 512 voxels" in text(explanation, "Spacing")
     assert "80 × 160 × 160 voxels" in text(explanation, "Patch")
     assert "33.8 %, 31.2 % and 31.2 % of the median image" in text(explanation, "Patch")
-    assert "13 times it shortened" in text(explanation, "Patch")
+    assert "most of the image 13 times" in text(explanation, "Patch")
     depth = text(explanation, "Depth")
     assert "Axis 1 is halved 4 times, from 80 to 5 voxels: another halving would need at least 8." in depth
     assert "Axes 2 and 3 are each halved 5 times, from 160 to 5 voxels" in depth
@@ -97,7 +97,7 @@ def test_few_coarse_slices_are_explained() -> None:
 
 def test_transposed_axes_are_explained() -> None:
     words = text(explain("Dataset907_SagSpine", "3d_fullres"), "Order of axes")
-    assert "Axis 2 of the files is put first" in words
+    assert "Axis 3 of the files is put first" in words
     assert "4 mm" in words
 
 
@@ -163,7 +163,12 @@ def test_a_suppressed_transpose_is_recognised() -> None:
     )
     explanation = explain_plan(suppressed, fingerprint, description, "3d_fullres")
     assert explanation.differences == ()
-    assert "chosen by hand" in text(explanation, "Order of axes")
+    assert "in the order 1, 2 and 3, which was chosen by hand" in text(explanation, "Order of axes")
+    # slices of 0.7 x 4 mm, not of the two finer axes
+    flat = text(explain_plan(suppressed, fingerprint, description, "2d"), "Spacing")
+    assert "pixels of 0.7 × 4 mm" in flat
+    assert "the spacing of full resolution" in flat
+    assert "cut across axis 1 of the files" in flat
 
 
 def test_the_memory_planned_for_can_be_told() -> None:
@@ -216,7 +221,7 @@ def test_the_cascade_counts_its_previous_labels_as_inputs() -> None:
     assert fullres is not None
     assert cascade is not None
     words = text(explain("Dataset901_CTAniso", "3d_cascade_fullres"), "Network")
-    assert "what 3d_lowres found: 2 labels, a channel each" in words
+    assert "what 3d_lowres found, as 2 more channels, one for each label" in words
     assert cascade.num_parameters - fullres.num_parameters == 2 * 32 * 9  # two labels, flat first kernels
 
 
@@ -235,7 +240,7 @@ def test_an_axis_that_is_alone_or_coarse_says_why_it_is_not_halved_on() -> None:
 
 def test_slices_are_explained_without_the_spacing_between_them() -> None:
     words = text(explain("Dataset904_Cardiac", "2d"), "Spacing")
-    assert "two finer axes" in words
+    assert "the two axes of a slice. Slices are cut across axis 1 of the files" in words
     assert "a tenth of the images" not in words
 
 

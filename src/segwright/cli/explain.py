@@ -290,11 +290,13 @@ def _save(asked: Asked, edited: Edited) -> Path:
 
 def show_budget(terminal: Terminal, budget: Budget, cases: int) -> None:
     """Print the budget as a table, and in a sentence what it means."""
+    from segwright.planning.wording import count
+
     terminal.table(["setting", "value", "from"], [list(row) for row in budget.rows()], title="Budget", answer=True)
     terminal.answer(
         f"An epoch is {budget.value('num_iterations_per_epoch'):,} iterations, whatever the size of the data set, so "
         f"the training is {budget.total_iterations:,} iterations: {budget.samples:,} patches, as many as "
-        f"{budget.passes_over(cases):,.1f} passes over the {cases} training cases."
+        f"{budget.passes_over(cases):,.1f} passes over {count(cases, 'training case')}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from segwright.planning.wording import duration, gigabytes
+from segwright.planning.wording import count, duration, gigabytes
 
 if TYPE_CHECKING:
     from segwright.cli.console import Terminal
@@ -71,10 +71,11 @@ def show_largest_batch(terminal: Terminal, largest: LargestBatch, budget: Budget
         return
     beyond = "" if largest.limited else ", the largest that is tried"
     hours = largest.hours(budget)
+    time = "" if hours is None else f", in about {duration(hours)}"
     terminal.answer(
         f"The largest batch that fits is {largest.batch_size}{beyond}. The {budget.total_iterations:,} iterations "
         f"stay, so the training would see {budget.samples:,} patches, as many as {budget.passes_over(cases):,.1f} "
-        f"passes over the {cases} training cases{'' if hours is None else f', in about {duration(hours)}'}. To use it: "
+        f"passes over {count(cases, 'training case')}{time}. To use it: "
         f"--batch-size {largest.batch_size}. Leave some room: the processes that load batches need memory too."
     )
 

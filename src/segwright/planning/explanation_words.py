@@ -15,7 +15,7 @@ from segwright.planning.planner import MASK_BELOW_RELATIVE_SIZE
 from segwright.planning.spacing import ANISOTROPY_THRESHOLD
 from segwright.planning.step_memory import StepMemory
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, SIMILAR_SPACING, AxisStop
-from segwright.planning.wording import gigabytes, sizes
+from segwright.planning.wording import count, gigabytes, sizes
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -83,9 +83,9 @@ def paragraphs_for(subject: Subject) -> Iterator[tuple[str, str]]:
 def _data(subject: Subject) -> Iterator[str]:
     channels, target = subject.description.channel_names, subject.replanned.decisions.target
     labels = subject.description.labels
-    classes = _count(len(labels.classes), "region" if labels.has_regions else "label")
+    classes = count(len(labels.classes), "region" if labels.has_regions else "label")
     yield (
-        f"{subject.description.num_training} training images with {_count(len(channels), 'channel')} "
+        f"{count(subject.description.num_training, 'training image')} with {count(len(channels), 'channel')} "
         f"({', '.join(channels)}) and {classes} to find."
     )
     shape, spacing = target.median_shape, target.median_spacing_mm
@@ -127,15 +127,15 @@ def _spacing_rule_2d(subject: Subject) -> Iterator[str]:
     target = subject.replanned.decisions.target
     if subject.is_flat:
         yield "It is the median of the training images."
-    elif target.rule == "override":
-        yield (
-            "It was chosen by hand. Slices are cut across the axis of the coarsest spacing, which plays no part in 2D."
-        )
+        return
+    across = subject.plan.transpose_forward[0]
+    if target.rule == "override":
+        yield "It was chosen by hand."
+    elif target.rule == "median" or across == target.coarsest_axis:
+        yield "It is the median of the training images along the two axes of a slice."
     else:
-        yield (
-            "It is the median of the training images along the two finer axes. Slices are cut across the third, whose "
-            "spacing plays no part in 2D."
-        )
+        yield "It is the spacing of full resolution along the two axes of a slice."
+    yield f"Slices are cut across axis {across + 1} of the files, whose spacing plays no part in 2D."
 
 
 def _spacing_rule(subject: Subject) -> Iterator[str]:
@@ -149,13 +149,17 @@ def _spacing_rule(subject: Subject) -> Iterator[str]:
         yield (
             f"Slices are {worst:.4g} mm apart, more than {ANISOTROPY_THRESHOLD} times the {next_coarsest:.4g} mm "
             f"within them, and there are few ({slices:.4g} at the median). At the median spacing, images with finer "
-            "slices would lose detail that only they have, so that axis takes the spacing that a tenth of the images "
-            f"stay below, {target.spacing_mm[target.coarsest_axis]:.4g} mm; the others take their median."
+            "slices would lose detail that only they have, so that axis takes a spacing that at most about a tenth of "
+            f"the images are finer than: {target.spacing_mm[target.coarsest_axis]:.4g} mm. The others take their "
+            "median."
         )
         if target.was_held_above_other_axes:
             yield "That tenth is finer than the slices' own pixels, so it was held just above their spacing."
     else:
-        yield "It is the median of the training images along each axis: half of them are finer, half coarser."
+        yield (
+            "It is the median of the training images along each axis: at most half of them are finer, at most half "
+            "coarser."
+        )
         if target.spacing_is_anisotropic:
             yield (
                 f"Slices are far apart ({worst:.4g} mm against {next_coarsest:.4g} mm), but there are enough of them "
@@ -168,14 +172,15 @@ def _transpose(subject: Subject) -> Iterator[str]:
     if subject.is_flat and plan.transpose_forward == (0, 1, 2):
         return
     if subject.replanned.transpose_is_own_choice:
-        yield f"The axes are taken in the order {list(plan.transpose_forward)}, which was chosen by hand."
+        order = _list(str(axis + 1) for axis in plan.transpose_forward)
+        yield f"The axes of the files are taken in the order {order}, which was chosen by hand."
     elif plan.transpose_forward == (0, 1, 2):
         yield "The axes stay in the order of the files: the first is already the coarsest, or none is coarser than it."
     else:
         first = plan.transpose_forward[0]
         yield (
-            f"Axis {first} of the files is put first, because its spacing of {target.spacing_mm[first]:.4g} mm is the "
-            "coarsest; sizes below are in that order."
+            f"Axis {first + 1} of the files is put first, because its spacing of {target.spacing_mm[first]:.4g} mm is "
+            "the coarsest; sizes below are in that order."
         )
 
 
@@ -197,10 +202,11 @@ def _patch(subject: Subject) -> Iterator[str]:
         yield f"The planner would take {sizes(planned)}."
         return
     if network.num_shrinks:
+        shape = "square" if configuration.is_2d else "block"
         yield (
             f"The planner began with {sizes(network.first_patch_size)}: the median image or, where that is larger, a "
-            f"block about as long in mm on every side. {_count(network.num_shrinks, 'time').capitalize()} it shortened "
-            "the side that covered most of the image, until the network fitted the memory."
+            f"{shape} about as long in mm on every side. It shortened the side that covered most of the image "
+            f"{_times(network.num_shrinks)}, until the network fitted the memory."
         )
     else:
         yield "The planner's first choice fitted the memory, so nothing was cut off."
@@ -217,7 +223,7 @@ def _depth(subject: Subject) -> Iterator[str]:
         yield f"The network {architecture.network_class_name} was set by hand; its depth is its own matter."
         return
     yield (
-        f"The network works on the patch at {_count(architecture.num_stages, 'resolution')}; from the first to the "
+        f"The network works on the patch at {count(architecture.num_stages, 'resolution')}; from the first to the "
         f"last the axes shrink by {sizes(architecture.total_stride)}."
     )
     if architecture.num_stages == 1:
@@ -232,7 +238,7 @@ def _depth(subject: Subject) -> Iterator[str]:
     unit = "pixel" if subject.configuration.is_2d else "voxel"
     axes_told: dict[str, list[str]] = {}
     for axis, (pools, stop) in enumerate(zip(topology.num_pool_per_axis, topology.stops, strict=True)):
-        halved = f"halved {_times(pools)}, from {patch[axis]} to {_count(stop.edge, unit)}" if pools else "not halved"
+        halved = f"halved {_times(pools)}, from {patch[axis]} to {count(stop.edge, unit)}" if pools else "not halved"
         axes_told.setdefault(f"{halved}: {_stop_reason(stop)}.", []).append(str(axis + 1))
     for told, axes in axes_told.items():
         yield f"Axis {axes[0]} is {told}" if len(axes) == 1 else f"Axes {_list(axes)} are each {told}"
@@ -268,8 +274,8 @@ def _network(subject: Subject) -> Iterator[str]:
     if features == tuple(min(limit, BASE_FEATURES * 2**stage) for stage in range(len(features))):
         yield f"They begin with {BASE_FEATURES} and double at each halving, up to {limit}."
     if configuration.previous_stage is not None:
-        found = _count(len(subject.description.labels.foreground_labels), "label")
-        yield f"Beside the image it sees what {configuration.previous_stage} found: {found}, a channel each."
+        more = count(len(subject.description.labels.foreground_labels), "more channel")
+        yield f"Beside the image it sees what {configuration.previous_stage} found, as {more}, one for each label."
     yield f"{subject.num_parameters / 1e6:.1f} million parameters."
 
 
@@ -279,7 +285,7 @@ def _batch(subject: Subject) -> Iterator[str]:
     yield f"{configuration.batch_size} {unit} a batch."
     if configuration.batch_size != network.batch_size:
         own = sizes(network.topology.patch_size)
-        yield f"The planner would take {network.batch_size}, with its own patch of {own}."
+        yield f"The planner would take {network.batch_size}, with its own patch of {own}, for these reasons:"
     memory, cap = network.batch_size_by_memory, network.batch_size_by_dataset
     yield f"The memory target of {subject.replanned.decisions.gpu_memory_gb:g} GB allows {memory};"
     if network.max_dataset_covered < 1:
@@ -291,7 +297,7 @@ def _batch(subject: Subject) -> Iterator[str]:
     else:
         yield f"a batch may hold as many voxels as the whole data set, which allows {cap}."
     if min(memory, cap) < MIN_BATCH_SIZE:
-        yield f"Fewer than {MIN_BATCH_SIZE} are never planned, so that decides."
+        yield f"But fewer than {MIN_BATCH_SIZE} are never planned, and this minimum decides."
     elif memory == cap:
         yield "Both agree."
     else:
@@ -352,20 +358,21 @@ def _memory(subject: Subject) -> Iterator[str]:
             yield "It is not computed for a network that cannot be trained."
         return
     yield (
-        f"In the planner's own unit, the feature maps of one sample hold {subject.planned_elements / 1e6:.1f} million "
-        f"elements, where {network.reference_elements / 1e6:.1f} million stand for "
-        f"{subject.replanned.decisions.gpu_memory_gb:g} GB with a batch of {network.reference_batch_size}."
+        "In the planner's own unit, the feature maps (what the network computes at each resolution) of one sample hold "
+        f"{subject.planned_elements / 1e6:.1f} million elements, where {network.reference_elements / 1e6:.1f} million "
+        f"stand for {subject.replanned.decisions.gpu_memory_gb:g} GB with a batch of {network.reference_batch_size}."
     )
     yield (
-        f"By our model in bytes, a training step with SGD takes {gigabytes(cuda.total)} on a GPU in mixed precision: "
-        f"{gigabytes(cuda.activations)} wait for the backward pass, {gigabytes(cuda.temporary)} are gradients and "
-        f"copies of feature maps, {gigabytes(cuda.parameters + cuda.gradients + cuda.optimizer)} parameters with their "
-        "gradients and the optimizer's. On a GPU the model is not yet measured; the libraries' working space, often "
-        "0.5 to 1 GB, comes on top."
+        f"By our model in bytes, a training step with nnU-Net's optimizer takes {gigabytes(cuda.total)} on a GPU in "
+        f"mixed precision (most numbers in 2 bytes instead of 4): {gigabytes(cuda.activations)} are feature maps, kept "
+        f"until the network has learnt from them, {gigabytes(cuda.temporary)} are corrections and copies of them, "
+        f"{gigabytes(cuda.parameters + cuda.gradients + cuda.optimizer)} are the parameters and what changes them. On "
+        "a GPU the model is not yet measured; the libraries' working space, often 0.5 to 1 GB, comes on top."
     )
     yield (
-        f"On a CPU it is {gigabytes(cpu.total)}, within 15 % of what was measured there; the process takes more, "
-        "because memory that was released is kept for later. --measure measures a step on this machine."
+        f"On a CPU it is {gigabytes(cpu.total)}; for the plans that were measured there the model was right within "
+        "15 %. The process takes more, because memory that was released is kept for later. --measure measures a step "
+        "on this machine."
     )
 
 
@@ -407,10 +414,6 @@ def _percent(fraction: float) -> str:
 def _list(words: Iterable[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _times(number: int) -> str:

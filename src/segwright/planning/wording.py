@@ -12,6 +12,11 @@ def sizes(values: Iterable[float]) -> str:
     return " × ".join(f"{value:g}" for value in values)
 
 
+def count(number: int, noun: str) -> str:
+    """Say how many there are: `1 label`, `3 labels`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def gigabytes(size: float) -> str:
     """Say bytes in GB of 2^30, as memory is sold, or in MB: `5.8 GB`, `440 MB`."""
     if size < GIB:
