@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def is_there(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def run_script(
+    path: Path, text: str, *, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in its own folder."""
+    path.write_text(textwrap.dedent(text))
+    command = [sys.executable, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=path.parent, env=environment)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -122,25 +132,23 @@ def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_what_workers_need_is_imported_once_for_all(tmp_path: Path) -> None:
-    (tmp_path / "slow_library.py").write_text("import os\nprint('imported', flush=True)\n")
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            from segwright.parallel import prepare_workers, run_cases
+    (tmp_path / "slow_library.py").write_text("print('imported', flush=True)\n")
+    run = run_script(
+        tmp_path / "script.py",
+        """
+        from segwright import parallel
 
-            def uses_it(value):
-                import slow_library
-                return value
+        def uses_it(value):
+            import slow_library
+            return value
 
-            if __name__ == "__main__":
-                prepare_workers(["slow_library"])
-                print(sum(result for _, result in run_cases(uses_it, [1, 2, 3], workers=2, case_id=str, what="sums")))
-            """
-        )
+        if __name__ == "__main__":
+            parallel.available_cores = lambda: 2
+            parallel.prepare_workers(["slow_library"])
+            results = parallel.run_cases(uses_it, [1, 2, 3], workers=2, case_id=str, what="sums")
+            print(sum(result for _, result in results))
+        """,
     )
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert run.stdout.splitlines() == ["imported", "6"]
     assert run.stderr == ""
 
@@ -148,43 +156,39 @@ def test_what_workers_need_is_imported_once_for_all(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_ctrl_c_is_held_back_from_what_workers_are_forked_from(tmp_path: Path) -> None:
     """Else one pressed while it imports prints a traceback."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            from multiprocessing import forkserver
-            from pathlib import Path
-            from segwright.parallel import prepare_workers
+    run = run_script(
+        tmp_path / "script.py",
+        """
+        from multiprocessing import forkserver
+        from pathlib import Path
+        from segwright import parallel
 
-            prepare_workers([])
-            status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
-            print(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")))
-            """
-        )
+        parallel.available_cores = lambda: 2
+        parallel.prepare_workers([])
+        status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
+        print(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")))
+        """,
     )
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert int(run.stdout, 16) & 1 << (signal.SIGINT - 1)
     assert run.stderr == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_a_second_ctrl_c_while_it_ends_prints_no_traceback(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import os, signal
-            from multiprocessing import forkserver
-            from segwright.parallel import prepare_workers
+    run = run_script(
+        tmp_path / "script.py",
+        """
+        import os, signal
+        from multiprocessing import forkserver
+        from segwright import parallel
 
-            prepare_workers([])
-            server = forkserver._forkserver
-            end = server._stop
-            server._stop = lambda: (os.kill(os.getpid(), signal.SIGINT), end())
-            """
-        )
+        parallel.available_cores = lambda: 2
+        parallel.prepare_workers([])
+        server = forkserver._forkserver
+        end = server._stop
+        server._stop = lambda: (os.kill(os.getpid(), signal.SIGINT), end())
+        """,
     )
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert run.stderr == ""
 
 
@@ -204,27 +208,25 @@ def test_what_workers_are_forked_from_may_die_while_it_imports(tmp_path: Path, d
             """
         )
     )
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            from segwright import parallel
-            from segwright.errors import SettingsError
+    run = run_script(
+        tmp_path / "script.py",
+        """
+        from segwright import parallel
+        from segwright.errors import SettingsError
 
-            def itself(value):
-                return value
+        def itself(value):
+            return value
 
-            if __name__ == "__main__":
-                parallel._modules_of = lambda function: ["deadly_library"]
-                try:
-                    results = parallel.run_cases(itself, [1, 2, 3], workers=2, case_id=str, what="sums")
-                    print(sum(result for _, result in results))
-                except SettingsError as error:
-                    print("no worker" if "expected that they start" in str(error) else error)
-            """
-        )
+        if __name__ == "__main__":
+            parallel.available_cores = lambda: 2
+            parallel._modules_of = lambda function: ["deadly_library"]
+            try:
+                results = parallel.run_cases(itself, [1, 2, 3], workers=2, case_id=str, what="sums")
+                print(sum(result for _, result in results))
+            except SettingsError as error:
+                print("no worker" if "expected that they start" in str(error) else error)
+        """,
     )
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert run.stdout == f"{expected}\n"
     assert run.stderr == ""
 
@@ -232,21 +234,19 @@ def test_what_workers_are_forked_from_may_die_while_it_imports(tmp_path: Path, d
 def test_workers_start_where_the_path_of_the_temporary_folder_is_too_long_for_a_socket(tmp_path: Path) -> None:
     folder = tmp_path / ("a" * 60) / ("b" * 60)
     folder.mkdir(parents=True)
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            from math import sqrt
-            from segwright.parallel import prepare_workers, run_cases
-
-            if __name__ == "__main__":
-                prepare_workers([])
-                print([result for _, result in run_cases(sqrt, [4, 4, 4], workers=2, case_id=str, what="roots")])
-            """
-        )
-    )
     environment = {**os.environ, "TMPDIR": str(folder)}
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment)
+    run = run_script(
+        tmp_path / "script.py",
+        """
+        from math import sqrt
+        from segwright.parallel import prepare_workers, run_cases
+
+        if __name__ == "__main__":
+            prepare_workers([])
+            print([result for _, result in run_cases(sqrt, [4, 4, 4], workers=2, case_id=str, what="roots")])
+        """,
+        environment=environment,
+    )
     assert run.stdout == "[2.0, 2.0, 2.0]\n"
     assert run.stderr == ""
     assert list(folder.iterdir()) == []
@@ -339,10 +339,11 @@ def test_workers_do_not_run_the_launcher_of_the_command_line(tmp_path: Path, nam
     script.write_text(
         textwrap.dedent(
             """
+            import os
             from math import sqrt
             from segwright.parallel import run_cases
 
-            print("imported", flush=True)
+            os.write(1, b"imported\\n")  # in one go: two processes write here
             if __name__ == "__main__":
                 print([result for _, result in run_cases(sqrt, [4, 4, 4, 4], workers=2, case_id=str, what="roots")])
             """
