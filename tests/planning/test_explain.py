@@ -257,3 +257,9 @@ def test_a_network_of_one_resolution_is_told_of() -> None:
         assert "cannot be trained" in text(explanation, "Depth")
         assert "cannot be trained" in text(explanation, "Memory")
         assert explanation.size is None
+
+
+def test_a_loop_of_inheritance_elsewhere_does_not_stop_the_explanation() -> None:
+    plan, fingerprint, description = read("Dataset903_Hippo")
+    looped = plan.with_configuration("3d_fullres", {"inherits_from": "3d_fullres"})
+    assert explain_plan(looped, fingerprint, description, "2d").differences == ()

@@ -50,3 +50,14 @@ def test_logs_without_an_epoch_say_nothing(tmp_path: Path) -> None:
     assert recorded_speed(tmp_path / "missing", "nnUNetPlans", "2d") is None
     write_log(tmp_path / "Mine__nnUNetPlans__2d" / "fold_0")
     assert recorded_speed(tmp_path, "nnUNetPlans", "2d") is None
+
+
+def test_damaged_logs_are_passed_over(tmp_path: Path) -> None:
+    model = tmp_path / "Mine__nnUNetPlans__2d"
+    write_log(model / "fold_0", 7, age=10)
+    for fold, line in enumerate(("5", '{"event": "start"}', '{"event": "epoch"}', "\udcff"), start=1):
+        log = write_log(model / f"fold_{fold}", 1)
+        log.write_bytes(f'{line}\n{{"event": "epoch", "seconds": 3}}\n'.encode(errors="surrogateescape"))
+    found = recorded_speed(tmp_path, "nnUNetPlans", "2d")
+    assert found is not None
+    assert found.seconds_per_epoch == 7

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from segwright.errors import PlanError
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import NetworkDecision, PlanningDecisions, decide, decide_network
 from segwright.planning.fields import is_number
@@ -119,7 +120,10 @@ def _own_spacing(plan: Plan, decisions: PlanningDecisions) -> tuple[float, ...] 
     if "3d_fullres" not in plan.configuration_names or decisions.fullres is None:
         return None
     # the entry as it stands: what else is in it may be broken, and is not what is asked about
-    entry = plan.resolved_entry("3d_fullres").get("spacing")
+    try:
+        entry = plan.resolved_entry("3d_fullres").get("spacing")
+    except PlanError:
+        return None
     if not isinstance(entry, Sequence) or len(entry) != 3 or not all(is_number(mm) and mm > 0 for mm in entry):
         return None
     spacing = tuple(entry[axis] for axis in plan.transpose_backward)

@@ -23,11 +23,17 @@ class RecordedSpeed:
 
 
 def recorded_speed(results_folder: Path, plans_name: str, configuration: str) -> RecordedSpeed | None:
-    """Read the newest log of the configuration that has an epoch in it; None where there is none."""
+    """Read the newest log of the configuration that has an epoch in it; None where there is none.
+
+    A log that is damaged, or of a form of its own, counts as none.
+    """
     folders = results_folder.glob(f"*__{plans_name}__{configuration}")
     logs = [log for folder in folders for log in folder.glob(f"*/{LOG_FILE}")]
     for log in sorted(logs, key=lambda path: path.stat().st_mtime, reverse=True):
-        speed = _speed_of(log)
+        try:
+            speed = _speed_of(log)
+        except (KeyError, TypeError, ValueError, AttributeError, OSError):  # what is in it is not what we write
+            continue
         if speed is not None:
             return speed
     return None
