@@ -68,6 +68,7 @@ for kind in vars(caching).values():
         kind.ensure_cache_path = refuse
 
 import numpy as np
+import segwright.augmentation.sampling_kernels
 from segwright.kernels import decide
 
 winners = np.zeros(2, np.int32)

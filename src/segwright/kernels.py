@@ -6,22 +6,14 @@ for each output position the lower, upper and nearest input index, `weights` flo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from segwright.compiling import compiled
+
 _ROUNDING = 1e-9  # more than eight products and sums in float64 can be wrong by
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile for the arguments as they come, release the GIL, and keep the result on disk where that is possible."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's own can be written to
-        return numba.njit(nogil=True)(function)
 
 
 @compiled

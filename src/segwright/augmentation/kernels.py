@@ -5,29 +5,23 @@ The tests pin each kernel to a plain reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from segwright.compiling import Function, compiled
 
 
-def compiled(function: Function) -> Function:
-    """Compile for scalars and arrays as they come, keep the result on disk, and release the GIL."""
-    return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+def compiled_numpy(function: Function) -> Function:
+    """Compile so that a division by zero gives infinity or NaN, as numpy's does, and not an error."""
+    return compiled(function, error_model="numpy")
 
 
 def compiled_reassociating(function: Function) -> Function:
     """Compile sums so that they may be vectorised; NaN and infinity keep their meaning."""
-    return cast(
-        Function, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})(function)
-    )
+    return compiled(function, error_model="numpy", fastmath={"reassoc", "nsz"})
 
 
-@compiled
+@compiled_numpy
 def _reflected(i: int, size: int) -> int:
     """Return the index that a position beyond either edge mirrors to, the edge voxel itself not repeated."""
     if size == 1:
@@ -36,7 +30,7 @@ def _reflected(i: int, size: int) -> int:
     return i if i < size else 2 * size - 2 - i
 
 
-@compiled
+@compiled_numpy
 def blur_volume(
     source: NDArray[np.float32],
     kernel_z: NDArray[np.float32],
@@ -73,7 +67,7 @@ def blur_volume(
                     target[x] += weight * padded[x + t]
 
 
-@compiled
+@compiled_numpy
 def enlarge_volume(
     small: NDArray[np.float32],
     lower: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
@@ -110,7 +104,7 @@ def sums(values: NDArray[np.float32]) -> tuple[float, float]:
     return total, squares
 
 
-@compiled
+@compiled_numpy
 def scale_shift_clip(
     values: NDArray[np.float32], scale: np.float32, shift: np.float32, low: np.float32, high: np.float32
 ) -> None:

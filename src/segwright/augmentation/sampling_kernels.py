@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.augmentation.kernels import compiled
+from segwright.augmentation.kernels import compiled_numpy
 
 Point3D = tuple[np.float32, np.float32, np.float32]
 Point2D = tuple[np.float32, np.float32]
@@ -24,7 +24,7 @@ TIE = np.float32(1e-3)
 """The nearest voxel's label wins against labels that lead by less, so that rounding never decides a tie."""
 
 
-@compiled
+@compiled_numpy
 def _inner_interval(start: np.float32, step: np.float32, size: int, low: int, high: int) -> tuple[int, int]:
     """Narrow [low, high) to the outputs whose two neighbours along one axis both lie in the source."""
     last = np.float32(size - 1)
@@ -35,7 +35,7 @@ def _inner_interval(start: np.float32, step: np.float32, size: int, low: int, hi
     return low, high
 
 
-@compiled
+@compiled_numpy
 def _vote(labels: NDArray[np.int16], weights: NDArray[np.float32], count: int) -> np.int16:
     """Return the label with the largest summed weight; within TIE of it the heaviest single neighbour's wins."""
     nearest = 0
@@ -58,7 +58,7 @@ def _vote(labels: NDArray[np.int16], weights: NDArray[np.float32], count: int) -
     return best_label
 
 
-@compiled
+@compiled_numpy
 def _corners_3d(
     f: Point3D,
     shape: tuple[int, int, int],
@@ -77,7 +77,7 @@ def _corners_3d(
         offsets[corner] = (z * shape[1] + y) * shape[2] + x if inside else -1
 
 
-@compiled
+@compiled_numpy
 def _corners_2d(
     f: Point2D,
     shape: tuple[int, int],
@@ -96,7 +96,7 @@ def _corners_2d(
         offsets[corner] = y * shape[1] + x if inside else -1
 
 
-@compiled
+@compiled_numpy
 def _mix(
     source: NDArray[np.float32], offsets: NDArray[np.int64], weights: NDArray[np.float32], count: int
 ) -> np.float32:
@@ -107,7 +107,7 @@ def _mix(
     return value
 
 
-@compiled
+@compiled_numpy
 def _vote_at(
     source: NDArray[np.int16],
     offsets: NDArray[np.int64],
@@ -120,7 +120,7 @@ def _vote_at(
     return _vote(labels, weights, count)
 
 
-@compiled
+@compiled_numpy
 def _agreed_labels_3d(labels: NDArray[np.int16], plane: int, row: int, out: NDArray[np.int16]) -> None:
     """Write, per voxel, the label that it and its 7 upper neighbours share, or MIXED; not for the last plane.
 
@@ -138,7 +138,7 @@ def _agreed_labels_3d(labels: NDArray[np.int16], plane: int, row: int, out: NDAr
         out[i] = first if same else np.int16(MIXED)
 
 
-@compiled
+@compiled_numpy
 def _agreed_labels_2d(labels: NDArray[np.int16], row: int, out: NDArray[np.int16]) -> None:
     """Write, per pixel, the label that it and its 3 upper neighbours share, or MIXED; not for the last row."""
     count = max(labels.size - row - 1, 0)
@@ -148,19 +148,19 @@ def _agreed_labels_2d(labels: NDArray[np.int16], row: int, out: NDArray[np.int16
         out[i] = first if (first == a[i]) & (first == b[i]) & (first == c[i]) else np.int16(MIXED)
 
 
-@compiled
+@compiled_numpy
 def _point_3d(start: Point3D, step: Point3D, x: int) -> Point3D:
     distance = np.float32(x)
     return start[0] + distance * step[0], start[1] + distance * step[1], start[2] + distance * step[2]
 
 
-@compiled
+@compiled_numpy
 def _point_2d(start: Point2D, step: Point2D, x: int) -> Point2D:
     distance = np.float32(x)
     return start[0] + distance * step[0], start[1] + distance * step[1]
 
 
-@compiled
+@compiled_numpy
 def _locate_row_3d(
     start: Point3D,
     step: Point3D,
@@ -181,7 +181,7 @@ def _locate_row_3d(
     return low, high
 
 
-@compiled
+@compiled_numpy
 def _locate_row_2d(
     start: Point2D,
     step: Point2D,
@@ -201,7 +201,7 @@ def _locate_row_2d(
     return low, high
 
 
-@compiled
+@compiled_numpy
 def _mix_row_3d(
     source: NDArray[np.float32],
     offset: NDArray[np.uint64],
@@ -225,7 +225,7 @@ def _mix_row_3d(
         out[x] = a + wz[x] * (c - a)
 
 
-@compiled
+@compiled_numpy
 def _mix_row_2d(
     source: NDArray[np.float32],
     offset: NDArray[np.uint64],
@@ -243,7 +243,7 @@ def _mix_row_2d(
         out[x] = a + wy[x] * (b - a)
 
 
-@compiled
+@compiled_numpy
 def sample_volume(
     image: NDArray[np.float32],
     labels: NDArray[np.int16],
@@ -295,7 +295,7 @@ def sample_volume(
                         out_labels[k, z, y, x] = _vote_at(labels[k], corners, shares, names, 8)
 
 
-@compiled
+@compiled_numpy
 def sample_planes(
     image: NDArray[np.float32],
     labels: NDArray[np.int16],

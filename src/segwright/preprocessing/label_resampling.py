@@ -100,8 +100,10 @@ def _labels_by_agreement(
     winners = np.empty(logits.shape[1:], dtype=np.int32)
     decide(logits.reshape(len(logits), -1), regions, winners.reshape(-1))
     out = np.empty(shape, dtype=np.int16)
-    arguments = [part for table in tables for part in (table.taps, table.weights)]
-    interpolate_logits_to_labels(logits, winners, *arguments, drawn_as, regions, out)
+    z, y, x = tables
+    interpolate_logits_to_labels(
+        logits, winners, z.taps, z.weights, y.taps, y.weights, x.taps, x.weights, drawn_as, regions, out
+    )
     return out
 
 
@@ -153,9 +155,9 @@ def _resample_spline(
     if order == 1:
         from segwright.kernels import interpolate_labels
 
-        tables = _tables(labels.shape, shape, orders)
+        z, y, x = _tables(labels.shape, shape, orders)
         out = np.empty(shape, dtype=np.int16)
-        interpolate_labels(labels, *(part for table in tables for part in (table.taps, table.weights)), out)
+        interpolate_labels(labels, z.taps, z.weights, y.taps, y.weights, x.taps, x.weights, out)
         return out
     return _largest_spline(labels, shape, axis, order)
 
