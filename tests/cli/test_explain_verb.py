@@ -121,6 +121,8 @@ def test_an_answer_that_was_pasted_does_not_change_the_next(segwright, workspace
         (("--set", "batch_size"), ("KEY=VALUE",)),
         (("--set", "num_epochs=0"), ("num_epochs", "1 or more")),
         (("--save", "mine"), ("--save", "--set")),
+        (("--memory", "8"), ("--memory", "--measure", "--max-batch")),
+        (("--device", "cpu", "--set", "batch_size=3"), ("--device", "--measure")),
         (("--set", "batch_size=3", "-c", "2d"), ("one configuration", "2d")),
         (("--measure", "--device", "tpu"), ("--device", "'tpu'")),
         (("--set", "batch_size=3", "--save", ""), ("--save", "letters", "''")),

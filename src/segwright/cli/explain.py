@@ -103,6 +103,8 @@ def explain(
     from segwright.fingerprint import FILE_NAME, Fingerprint
 
     terminal = Terminal.open()
+    if not (measure or max_batch):
+        _refuse_limits_of_nothing(memory=memory, device=device)
     location = locate(dataset, workspace)
     plan = read_plan(location, plans)
     asked = Asked(
@@ -238,6 +240,20 @@ def _refuse_save_alone(save: str | None) -> None:
         raise SettingsError(
             message("--save", expected="edits to save", got="no --set", remedy="Give --set KEY=VALUE with it.")
         )
+
+
+def _refuse_limits_of_nothing(**given: object) -> None:
+    """Refuse an option that says where or how to take steps when none are asked for."""
+    for option, value in given.items():
+        if value is not None:
+            raise SettingsError(
+                message(
+                    f"--{option}",
+                    expected="steps to take on the device",
+                    got="neither --measure nor --max-batch",
+                    remedy="Give one of them with it.",
+                )
+            )
 
 
 def _refuse_overruled(edited: Edited, budget: Budget) -> None:

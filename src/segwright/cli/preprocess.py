@@ -59,7 +59,7 @@ def preprocess(
     if plans == DEFAULT_PLANS and not plans_of(location):
         show_plan(terminal, *plan_dataset(terminal, location, workers=workers))
     plan = read_plan(location, plans)
-    names = configurations or _all_with_data(plan)
+    names = list(dict.fromkeys(configurations or _all_with_data(plan)))
     preprocess_configurations(terminal, location, plan, names, overwrite=overwrite, workers=workers)
     return 0
 
