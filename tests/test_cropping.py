@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
-from segwright.cropping import bounding_box, box_slices, crop_to_nonzero, nonzero_box, nonzero_mask
+from segwright.cropping import bounding_box, box_slices, crop_to_nonzero, nonzero_box
 
 
 @st.composite
@@ -16,12 +16,6 @@ def images(draw: st.DrawFn) -> NDArray[np.float32]:
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     share = draw(st.sampled_from([0.05, 0.5, 0.8, 1.0]))
     return (rng.random((channels, *shape)) < share).astype(np.float32)
-
-
-@given(images())
-@settings(deadline=None, max_examples=150)
-def test_the_mask_is_the_union_of_the_channels_with_holes_filled(image: NDArray[np.float32]) -> None:
-    np.testing.assert_array_equal(nonzero_mask(image), binary_fill_holes((image != 0).any(axis=0)))
 
 
 @given(images(), st.booleans())

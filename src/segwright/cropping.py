@@ -14,11 +14,6 @@ BoundingBox = list[list[int]]
 """Half-open [[first, end], ...], one pair an axis."""
 
 
-def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask (z, y, x) of the voxels that are nonzero in any channel of `image` (c, z, y, x), holes filled."""
-    return _fill_holes(_any_nonzero(image))
-
-
 def bounding_box(mask: NDArray[np.bool_]) -> BoundingBox:
     """Smallest box around the true voxels; the whole array where there are none."""
     box = []

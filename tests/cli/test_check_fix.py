@@ -54,7 +54,7 @@ def test_what_cannot_be_mended_is_told(segwright, marked: Path, tmp_path: Path) 
     assert outcome.code == 2
     assert "mended: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2." in outcome.out
     assert "not mended: case ballTr_003, labelsTr/ballTr_003.nii.gz: " in outcome.out
-    assert "mended: 6 cases, 1 errors" in outcome.out
+    assert "mended: 6 cases, 1 error, 0 warnings: " in outcome.out
 
 
 def test_warnings_are_not_called_nothing(segwright, raw: Path) -> None:

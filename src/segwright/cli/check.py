@@ -65,10 +65,17 @@ def check(
         return 0 if report.ok else FOUND_ERRORS
     for problem in in_brief(report.problems):
         terminal.answer(f"{problem.severity}: {problem.text}")
-    terminal.answer(
-        f"{location.name}: {report.num_cases} cases, {len(report.errors)} errors, {len(report.warnings)} warnings: "
-        f"{_verdict(report, is_fixed=fixed is not None)}."
-    )
+    from segwright.planning.wording import count
+
+    found = [
+        count(number, noun)
+        for number, noun in (
+            (report.num_cases, "case"),
+            (len(report.errors), "error"),
+            (len(report.warnings), "warning"),
+        )
+    ]
+    terminal.answer(f"{location.name}: {', '.join(found)}: {_verdict(report, is_fixed=fixed is not None)}.")
     return 0 if report.ok else FOUND_ERRORS
 
 
