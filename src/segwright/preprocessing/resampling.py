@@ -79,7 +79,7 @@ def resample_image(
     for channel, target in zip(array, out, strict=True):
         source = np.ascontiguousarray(channel, dtype=np.float32)
         if axis is None:
-            target[...] = _resample_together(source, shape, order)
+            target[...] = _interpolate(source, shape, order, (0, 1, 2), source.min(), source.max())
         else:
             target[...] = _resample_slices(source, shape, axis, order, order_z)
     return out
@@ -133,13 +133,6 @@ def orders_of(resampling: Resampling) -> tuple[int, int]:
     return 1, 0
 
 
-def _resample_together(channel: NDArray[Any], shape: tuple[int, ...], order: int) -> NDArray[Any]:
-    low, high = channel.min(), channel.max()
-    offset = _offset(low, high)
-    out = resample_axes(channel - offset if offset else channel, shape, order)
-    return _restore(out, offset, low, high, order)
-
-
 def _resample_slices(
     channel: NDArray[Any], shape: tuple[int, ...], axis: int, order: int, order_z: int
 ) -> NDArray[Any]:
@@ -148,19 +141,34 @@ def _resample_slices(
         channel = resample_axis(channel, axis, shape[axis], 0)
     if any(channel.shape[other] != shape[other] for other in in_plane):
         low, high = channel.min(axis=in_plane, keepdims=True), channel.max(axis=in_plane, keepdims=True)
-        offset = _offset(low.min(), high.max())
-        out = resample_axes(channel - offset if offset else channel, shape, order, in_plane)
-        channel = _restore(out, offset, low, high, order)
-    return resample_axis(channel, axis, shape[axis], order_z)
+        channel = _interpolate(channel, shape, order, in_plane, low, high)
+    if order_z == 0:
+        return resample_axis(channel, axis, shape[axis], 0)
+    # across slices the reference leaves the overshoot of splines
+    return _interpolate(channel, shape, order_z, (axis,), channel.min(), channel.max(), clip=order_z == 1)
+
+
+def _interpolate(
+    channel: NDArray[Any],
+    shape: tuple[int, ...],
+    order: int,
+    axes: tuple[int, ...],
+    low: Any,
+    high: Any,
+    *,
+    clip: bool = True,
+) -> NDArray[Any]:
+    """Resample along `axes`, reckoning around the middle of the range from `low` to `high`, which all voxels are in."""
+    if order == 0:
+        return resample_axes(channel, shape, order, axes)
+    offset = _offset(low.min(), high.max())
+    out = resample_axes(channel - offset if offset else channel, shape, order, axes)
+    if offset:
+        out += offset
+    return np.clip(out, low, high, out=out) if clip else out
 
 
 def _offset(low: Any, high: Any) -> Any:
     """Middle of the range if it lies so far from zero that float32 would lose digits to it, else 0."""
     middle = low + (high - low) / 2
     return middle if abs(middle) > (high - low) else low.dtype.type(0)
-
-
-def _restore(out: NDArray[Any], offset: Any, low: Any, high: Any, order: int) -> NDArray[Any]:
-    if offset:
-        out += offset
-    return np.clip(out, low, high, out=out) if order > 0 else out
