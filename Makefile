@@ -13,7 +13,7 @@ help:
 	@echo "make test       the tests"
 	@echo "make install    only the environment, in $(VENV)"
 	@echo "make check      format, lint, types, import contract"
-	@echo "make test-slow  the tests that take long"
+	@echo "make test-slow  the tests that take long, and ten times as many examples of each property, chosen anew"
 	@echo "make parity     compare with nnunetv2: PEER=/path/to/its/python DATA=/path/to/data"
 	@echo "make bench      time against nnunetv2: PEER=... DATA=..."
 	@echo "make clean      remove the environment and caches"
@@ -39,6 +39,7 @@ test: install
 
 test-slow: install
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m hypothesis --hypothesis-profile search
 
 parity: install
 	@test -n "$(PEER)" -a -n "$(DATA)" || { echo "make parity needs PEER=/path/to/python of an environment with nnunetv2 and DATA=/path/to/data sets"; exit 2; }

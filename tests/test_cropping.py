@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
+from examples import examples
 from segwright.cropping import bounding_box, box_slices, crop_to_nonzero, nonzero_box
 
 
@@ -19,7 +20,7 @@ def images(draw: st.DrawFn) -> NDArray[np.float32]:
 
 
 @given(images(), st.booleans())
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_cropping_equals_masking_then_cropping(image: NDArray[np.float32], with_labels: bool) -> None:
     mask = binary_fill_holes((image != 0).any(axis=0))
     labels = np.random.default_rng(0).integers(0, 3, (1, *image.shape[1:])) if with_labels else None

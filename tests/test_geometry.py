@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.geometry import Geometry, shape_at_spacing
@@ -32,7 +32,6 @@ def test_as_many_spacings_as_axes_are_needed() -> None:
         shape_at_spacing((5, 5), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 
 
-@settings(deadline=None)
 @given(
     st.tuples(*[st.integers(1, 600)] * 3),
     st.tuples(*[st.floats(0.1, 20)] * 3),

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
 
+from examples import examples
 from segwright.cropping import box_slices, crop_to_nonzero
 from segwright.geometry import Geometry, shape_at_spacing
 from segwright.inference.export import logits_to_label_map
@@ -41,7 +42,6 @@ def labels_of(shape: tuple[int, ...], seed: int) -> Any:
 
 
 @given(shapes, spacings, spacings, orders)
-@settings(deadline=None)
 def test_a_shape_at_another_spacing_keeps_the_order_of_axes(
     shape: tuple[int, ...], spacing: tuple[float, ...], target: tuple[float, ...], order: tuple[int, ...]
 ) -> None:
@@ -51,7 +51,6 @@ def test_a_shape_at_another_spacing_keeps_the_order_of_axes(
 
 
 @given(spacings, st.booleans(), shapes, seeds)
-@settings(deadline=None)
 def test_an_order_of_axes_is_undone_by_its_inverse(
     spacing: tuple[float, ...], suppress: bool, shape: tuple[int, ...], seed: int
 ) -> None:
@@ -62,7 +61,6 @@ def test_an_order_of_axes_is_undone_by_its_inverse(
 
 
 @given(orders, orders, shapes, seeds)
-@settings(deadline=None)
 def test_orders_of_axes_compose(
     first: tuple[int, ...], second: tuple[int, ...], shape: tuple[int, ...], seed: int
 ) -> None:
@@ -72,7 +70,6 @@ def test_orders_of_axes_compose(
 
 
 @given(shapes, st.integers(1, 2), st.floats(0, 1), seeds)
-@settings(deadline=None)
 def test_what_is_cropped_away_is_zero_and_the_box_puts_the_rest_back(
     shape: tuple[int, ...], channels: int, density: float, seed: int
 ) -> None:
@@ -89,7 +86,7 @@ def test_what_is_cropped_away_is_zero_and_the_box_puts_the_rest_back(
 
 
 @given(shapes, orders, seeds)
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_a_perfect_prediction_leads_back_to_the_label_map(
     shape: tuple[int, ...], order: tuple[int, ...], seed: int
 ) -> None:
@@ -131,7 +128,7 @@ def oriented(array: Any, spacing: tuple[float, ...], code: str, path: Path) -> s
 
 @pytest.mark.parametrize("name", ["SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient"])
 @given(code=st.sampled_from(ORIENTATIONS), shape=shapes, seed=seeds)
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_labels_are_written_where_they_were_read_in_every_orientation(
     tmp_path_factory: pytest.TempPathFactory, name: str, code: str, shape: tuple[int, ...], seed: int
 ) -> None:
@@ -149,7 +146,7 @@ def test_labels_are_written_where_they_were_read_in_every_orientation(
 
 @pytest.mark.parametrize("name", ["SimpleITKIOWithReorient", "NibabelIOWithReorient"])
 @given(code=st.sampled_from(ORIENTATIONS), shape=shapes, seed=seeds)
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_a_reorienting_reader_gives_the_same_whatever_the_orientation_on_disk(
     tmp_path_factory: pytest.TempPathFactory, name: str, code: str, shape: tuple[int, ...], seed: int
 ) -> None:

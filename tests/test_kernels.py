@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
 import segwright
+from examples import examples
 from segwright.kernels import decide, interpolate_labels, interpolate_logits_to_labels
 from segwright.preprocessing.operators import axis_table
 
@@ -136,7 +137,7 @@ def tables(old: tuple[int, ...], new: tuple[int, ...]) -> list[NDArray[Any]]:
 
 
 @given(shapes, shapes, st.integers(1, 9), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_labels_are_those_with_the_most_votes(
     old: tuple[int, ...], new: tuple[int, ...], count: int, seed: int
 ) -> None:
@@ -147,7 +148,7 @@ def test_labels_are_those_with_the_most_votes(
 
 
 @given(shapes, shapes, st.booleans(), st.integers(1, 5), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_label_maps_of_logits_are_decided_voxel_by_voxel(
     old: tuple[int, ...], new: tuple[int, ...], regions: bool, count: int, seed: int
 ) -> None:
@@ -162,7 +163,7 @@ def test_label_maps_of_logits_are_decided_voxel_by_voxel(
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.booleans(), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_decisions_are_the_first_of_the_largest_or_the_bits_above_zero(
     voxels: int, count: int, regions: bool, seed: int
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.errors import DatasetError
@@ -90,7 +90,6 @@ def test_the_type_of_a_label_map_follows_the_number_of_labels(foreground: int, d
     assert labels.label_map_dtype == dtype
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.sets(st.integers(0, 5), min_size=1, max_size=4))
 def test_the_mask_of_a_region_is_the_union_of_its_labels(values: list[int], region: set[int]) -> None:
     label_map = np.array(values)

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from torch.nn.functional import interpolate
 
+from examples import examples
 from segwright.augmentation import intensity
 
 SHAPES = [(7, 9, 11), (1, 12, 13), (17, 20)]
@@ -80,7 +81,7 @@ def test_mean_and_deviation_hold_for_values_far_from_zero() -> None:
     assert deviation == pytest.approx(channel.std(dtype=np.float64, ddof=1), rel=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     shape=st.lists(st.integers(1, 24), min_size=2, max_size=3).map(tuple),
     scale=st.floats(0.5, 1.0),

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from examples import examples
 from segwright.augmentation.kernels import blur_volume, enlarge_volume, scale_shift_clip, sums
 
 shapes = st.tuples(*[st.integers(1, 6)] * 3)
@@ -33,7 +34,7 @@ def plain_blur(volume: NDArray[Any], kernels: list[NDArray[Any]]) -> NDArray[Any
 
 
 @given(shapes, st.tuples(*[st.integers(0, 5)] * 3), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_blurring_is_a_weighted_sum_along_each_axis(shape: tuple[int, ...], radii: tuple[int, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
     volume = rng.normal(size=shape).astype(np.float32)
@@ -45,7 +46,7 @@ def test_blurring_is_a_weighted_sum_along_each_axis(shape: tuple[int, ...], radi
 
 
 @given(shapes, shapes, seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_enlarging_goes_from_the_lower_to_the_upper_voxel_along_each_axis(
     small: tuple[int, ...], large: tuple[int, ...], seed: int
 ) -> None:
@@ -64,7 +65,7 @@ def test_enlarging_goes_from_the_lower_to_the_upper_voxel_along_each_axis(
 
 
 @given(st.integers(0, 3000), st.floats(-1e5, 1e5), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_sums_are_exact_to_double_precision(count: int, shift: float, seed: int) -> None:
     values = (np.random.default_rng(seed).normal(size=count) + shift).astype(np.float32)
     doubles = values.astype(np.float64)
@@ -73,7 +74,7 @@ def test_sums_are_exact_to_double_precision(count: int, shift: float, seed: int)
 
 
 @given(st.integers(0, 300), st.floats(-3, 3), st.floats(-3, 3), st.floats(-2, 0), st.floats(0, 2), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_values_are_scaled_shifted_and_clipped(
     count: int, scale: float, shift: float, low: float, high: float, seed: int
 ) -> None:

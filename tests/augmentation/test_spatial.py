@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from examples import examples
 from segwright.augmentation.spatial import SpatialParameters, affine_matrix, source_window, transform
 
 CROP_3D, PATCH_3D = (14, 11, 13), (9, 8, 7)
@@ -97,7 +98,7 @@ def test_mirroring_precedes_the_rotation() -> None:
     np.testing.assert_allclose(matrix, [[0, 1], [1, 0]], atol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     angles=st.tuples(*[st.floats(-180, 180)] * 3),
     scale=st.floats(0.5, 2.0),
@@ -116,7 +117,7 @@ def test_volume_sampling_equals_scipy(
     np.testing.assert_array_equal(out_seg[clear], wanted_seg[clear])
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(angle=st.floats(-180, 180), scale=st.floats(0.5, 2.0), mirrored=_mirror_axes(2), seed=st.integers(0, 100))
 def test_plane_sampling_equals_scipy(angle: float, scale: float, mirrored: tuple[int, ...], seed: int) -> None:
     image, seg = _data((19, 14), seed)
@@ -167,7 +168,7 @@ def test_mirroring_inside_the_sampling_equals_flipping_afterwards() -> None:
         assert (np.flip(out_seg, axes) == plain_seg).mean() > 0.995
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     # angles near 0 put sample points half-way between voxels, where rounding decides which label is nearest
     angles=st.tuples(*[st.floats(-60, 60).filter(lambda angle: angle == 0 or abs(angle) > 0.5)] * 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.cli.argv import expand
@@ -60,7 +60,6 @@ def test_an_option_keeps_at_least_one_value() -> None:
     assert expand(["--folds", "0"], PARAMETERS) == ["--folds", "0"]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["0", "1", "x", "-2"]), min_size=1, max_size=4),
     st.lists(st.sampled_from(["--overwrite", "--step-size 0.5", "-c A B"]), max_size=3),

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from segwright.dataset.placement import place_on_image
 from segwright.errors import GeometryError
 from segwright.geometry import Geometry
@@ -28,7 +29,7 @@ def numbered(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     return np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.lists(st.booleans(), min_size=3, max_size=3), st.permutations([0, 1, 2]), st.integers(0, 2**31))
 def test_a_label_map_stored_with_other_axes_comes_back(flips: list[bool], order: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from segwright.dataset import Split, create_splits, read_splits, split_for_fold, write_splits
 from segwright.errors import DatasetError, MissingFileError
 
@@ -22,7 +23,7 @@ def test_ten_cases_are_split_as_nnunet_splits_them() -> None:
     assert splits[0].train == tuple(case_id for case_id in TEN if case_id not in splits[0].val)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(5, 300))
 def test_folds_equal_scikit_learns(count: int) -> None:
     from sklearn.model_selection import KFold
@@ -42,7 +43,7 @@ def test_fewer_than_five_cases_are_refused_with_a_way_out() -> None:
         create_splits(TEN[:4])
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.lists(st.integers(1, 6), min_size=5, max_size=60), st.randoms())
 def test_groups_stay_together_and_folds_are_balanced(sizes: list[int], random: Any) -> None:
     groups = {f"p{patient}_{scan}": f"p{patient}" for patient, size in enumerate(sizes) for scan in range(size)}

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from examples import examples
 from segwright.errors import DatasetError
 from segwright.evaluation.metrics import METRIC_NAMES, compare_label_maps, joint_histogram
 from segwright.labels import Labels
@@ -49,7 +50,7 @@ def assert_same(found, expected):
     np.testing.assert_equal(found, expected)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     prediction=arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 3)),
     reference=arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 4)),
@@ -62,7 +63,7 @@ def test_regions_with_ignore_equal_the_slow_reference(prediction, reference, dty
         assert_same(metrics, slow_metrics(prediction, reference, value, 4))
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     prediction=arrays(np.int8, (3, 5), elements=st.integers(0, 2)),
     reference=arrays(np.int8, (3, 5), elements=st.integers(0, 2)),

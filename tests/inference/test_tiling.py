@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -21,7 +21,6 @@ def test_an_image_as_large_as_the_tile_has_one() -> None:
     assert tile_starts([64, 32], [64, 32], step_size=0.5) == [[0], [0]]
 
 
-@settings(deadline=None)
 @given(tile=st.integers(1, 100), extra=st.integers(0, 300), step_size=st.floats(0.05, 1))
 def test_tiles_cover_the_axis_in_steps_no_wider_than_asked(tile: int, extra: int, step_size: float) -> None:
     (starts,) = tile_starts([tile + extra], [tile], step_size=step_size)

@@ -9,9 +9,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from segwright.io import reader_named
 from segwright.io.non_finite import NonFiniteVoxels
 
@@ -72,7 +73,7 @@ def test_whole_numbers_are_not_looked_through(tmp_path: Path) -> None:
     assert np.array_equal(reader_named("SimpleITKIO").read_image([tmp_path / "case_0000.nii.gz"]).array[0], array)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(
     cuts=st.lists(st.integers(0, 400), max_size=8),
     bad=st.sets(st.integers(0, 39)),

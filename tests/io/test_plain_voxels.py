@@ -11,11 +11,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
+from examples import examples
 from segwright.errors import ImageError
 from segwright.io import itk, nifti
 from segwright.io.plain_voxels import PlainVoxels
@@ -51,7 +52,7 @@ def write(path: Path, rng: np.random.Generator, shape: tuple[int, ...], number_t
     nibabel.save(image, path)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     shape=st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple),
@@ -71,7 +72,7 @@ def test_files_are_read_as_itk_reads_them(
     assert list(read.properties["sitk_stuff"].values()) == places
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), number_type=st.sampled_from(NUMBERS), order=st.sampled_from("<>"))
 def test_files_are_read_as_nibabel_reads_them(tmp_path: Path, seed: int, number_type: str, order: str) -> None:
     path = tmp_path / "image.nii.gz"
@@ -198,7 +199,7 @@ def test_files_are_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch
     itk._place_by_itk.cache_clear()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(cuts=st.lists(st.integers(0, 240), max_size=8), number_type=st.sampled_from([">i2", "<i2", "<f4", ">f8"]))
 def test_numbers_cut_by_the_pieces_are_put_together(cuts: list[int], number_type: str) -> None:
     voxels = np.random.default_rng(0).integers(-99, 99, 25).astype(number_type)

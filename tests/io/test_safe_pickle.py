@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.errors import CheckpointError, MissingFileError
@@ -28,7 +28,6 @@ class Malicious:
         return (exec, (f"open({str(self.marker)!r}, 'w').close()",))
 
 
-@settings(deadline=None)
 @given(PLAIN, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_plain_data_of_any_protocol_comes_back(value: Any, protocol: int) -> None:
     assert loads_pickle(pickle.dumps(value, protocol=protocol), where="a.pkl") == value

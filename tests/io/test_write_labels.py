@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from segwright.errors import ImageError
 from segwright.io import reader_named
 
@@ -65,7 +66,7 @@ def test_geometry_comes_back_to_the_bit(tmp_path: Path, ending: str) -> None:
     assert reader.read_labels(tmp_path / f"a{ending}").properties == ITK_PROPERTIES
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     spacing=st.lists(st.floats(0.015625, 50, width=32), min_size=3, max_size=3),
     origin=st.lists(st.floats(-500, 500, width=32), min_size=3, max_size=3),

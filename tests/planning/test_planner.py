@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from segwright.dataset.description import DatasetDescription
 from segwright.errors import PlanError
 from segwright.fingerprint import INTENSITY_KEYS, Fingerprint
@@ -160,7 +161,7 @@ edges = st.tuples(st.integers(2, 700), st.integers(2, 700), st.integers(2, 700))
 spacings = st.tuples(st.floats(0.2, 9), st.floats(0.2, 9), st.floats(0.2, 9))
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(spacings, edges, st.sampled_from(sorted(PLANNERS)))
 def test_every_planned_configuration_is_valid(
     spacing: tuple[float, float, float], shape: tuple[int, int, int], planner: str

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.planning.topology import choose_topology
@@ -59,7 +59,6 @@ def test_half_voxels_of_median_shapes_are_rounded_up() -> None:
 edges = st.lists(st.integers(1, 600), min_size=2, max_size=3)
 
 
-@settings(deadline=None)
 @given(edges, st.data())
 def test_patches_are_divisible_hold_the_image_and_keep_an_edge_of_four(size: list[int], data: st.DataObject) -> None:
     spacing = data.draw(st.lists(st.floats(0.05, 50), min_size=len(size), max_size=len(size)))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import slow_reference
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from examples import examples
 from segwright.planning.configuration import Resampling
 from segwright.preprocessing.label_resampling import resample_labels, resample_logits_to_labels
 from segwright.preprocessing.operators import axis_table
@@ -76,7 +77,7 @@ def test_labels_equal_the_slow_reference_in_every_voxel(
 
 
 @given(shapes, shapes, axes, st.integers(1, 5), st.integers(0, 1000))
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_labels_without_any_smoothness_and_full_of_ties_are_equal_too(
     old: tuple[int, ...], new: tuple[int, ...], axis: int | None, count: int, seed: int
 ) -> None:
@@ -101,7 +102,7 @@ def test_where_no_label_has_the_majority_the_largest_share_wins() -> None:
 
 
 @given(shapes, st.tuples(*[st.sampled_from([1, 3, 5])] * 3), st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_up_by_an_odd_factor_and_down_again_changes_nothing(
     shape: tuple[int, ...], factors: tuple[int, ...], seed: int
 ) -> None:
@@ -111,7 +112,6 @@ def test_up_by_an_odd_factor_and_down_again_changes_nothing(
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000))
-@settings(deadline=None)
 def test_the_nearest_voxel_has_at_least_half_of_the_weight(size: int, new_size: int) -> None:
     table = axis_table(size, new_size)
     lower, upper, nearest = table.taps
@@ -210,7 +210,7 @@ def test_label_maps_from_logits_equal_resampling_then_deciding(
 
 
 @given(shapes, shapes, axes, st.booleans(), st.integers(1, 4), st.integers(0, 1000))
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_label_maps_from_wild_logits_are_equal_too(
     old: tuple[int, ...], new: tuple[int, ...], axis: int | None, with_regions: bool, count: int, seed: int
 ) -> None:
@@ -221,7 +221,7 @@ def test_label_maps_from_wild_logits_are_equal_too(
 
 
 @given(shapes, shapes, st.integers(2, 4), st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_of_equal_logits_the_first_wins(old: tuple[int, ...], new: tuple[int, ...], count: int, seed: int) -> None:
     logits = np.random.default_rng(seed).integers(0, 2, (count, *old)).astype(np.float32)
     np.testing.assert_array_equal(run_logits(logits, new, spline()), slow_labels_of(logits, new, 1, None, None))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import slow_reference
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from examples import examples
 from segwright.errors import PlanError
 from segwright.planning.configuration import Resampling
 from segwright.preprocessing.operators import resample_axes
@@ -85,7 +86,7 @@ def test_a_spline_never_leaves_the_range_of_the_image_or_of_its_slice() -> None:
 
 
 @given(shapes, shapes, st.sampled_from([0, 1, 3]), st.sampled_from([None, 0, 1, 2]), st.integers(0, 100))
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_any_shape_equals_the_reference(
     old: tuple[int, ...], new: tuple[int, ...], order: int, axis: int | None, seed: int
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from examples import examples
 from segwright.planning.configuration import Resampling
 from segwright.preprocessing.label_resampling import resample_labels, resample_logits_to_labels
 from segwright.preprocessing.resampling import resample_image, resample_logits
@@ -30,7 +31,7 @@ def spline(order: int, order_z: int = 0) -> Resampling:
 
 TORCH = Resampling("resample_torch_fornnunet", 1, 0, None, {"memefficient_seg_resampling": False})
 TORCH_SAVING = Resampling("resample_torch_fornnunet", 1, 0, None, {"memefficient_seg_resampling": True})
-functions = st.sampled_from([spline(0), spline(1), spline(3), spline(1, 1), TORCH])
+functions = st.sampled_from([spline(0), spline(1), spline(3), spline(1, 1), spline(3, 3), TORCH])
 label_functions = st.sampled_from([spline(0), spline(1), spline(3), spline(1, 1), TORCH, TORCH_SAVING])
 
 
@@ -71,7 +72,7 @@ def smooth(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 
 @given(shapes, functions, axes, seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_the_same_shape_changes_nothing(shape: tuple[int, ...], how: Resampling, axis: int | None, seed: int) -> None:
     image, label_map = noise(shape, seed), scattered(shape, seed)
     np.testing.assert_array_equal(images(image, shape, how, axis), image)
@@ -80,13 +81,23 @@ def test_the_same_shape_changes_nothing(shape: tuple[int, ...], how: Resampling,
 
 
 @given(shapes, shapes, functions, axes, st.floats(-1e4, 1e4, width=32), st.sampled_from([-1, 0, 5]))
-@settings(deadline=None, max_examples=40)
+@example((4, 1, 1), (3, 1, 1), spline(1, 1), 0, 11.0, -1)  # its weights in float32 do not add up to one
+@examples(40)
 def test_constants_stay_constant(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int | None, value: float, label: int
 ) -> None:
     result = images(np.full((1, *old), value, np.float32), new, how, axis)
     np.testing.assert_allclose(result, np.float32(value), rtol=1e-6 if how is TORCH else 0)
     assert (labels(np.full((1, *old), label, np.int16), new, how, axis) == label).all()
+
+
+@given(shapes, shapes, axes, st.floats(-1e4, 1e4, width=32), seeds)
+@examples(40)
+def test_nearest_neighbours_are_taken_as_they_are(
+    old: tuple[int, ...], new: tuple[int, ...], axis: int | None, shift: float, seed: int
+) -> None:
+    image = noise(old, seed) + np.float32(shift)
+    assert set(images(image, new, spline(0), axis).ravel()) <= set(image.ravel())
 
 
 def ramp_at(old: tuple[int, ...], new: tuple[int, ...], slopes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -101,7 +112,7 @@ ramp_edges = st.tuples(*[st.integers(2 * EDGE + 4, 2 * EDGE + 12)] * 3)
 
 
 @given(ramp_edges, st.tuples(*[st.integers(15, 45)] * 3), spline_orders, seeds)
-@settings(deadline=None, max_examples=15)
+@examples(15)
 def test_linear_ramps_stay_linear_away_from_the_border(
     old: tuple[int, ...], new: tuple[int, ...], order: int, seed: int
 ) -> None:
@@ -113,7 +124,7 @@ def test_linear_ramps_stay_linear_away_from_the_border(
 
 
 @given(shapes, shapes, seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_linear_interpolation_keeps_ramps_linear_up_to_the_outermost_voxels(
     old: tuple[int, ...], new: tuple[int, ...], seed: int
 ) -> None:
@@ -126,7 +137,7 @@ def test_linear_interpolation_keeps_ramps_linear_up_to_the_outermost_voxels(
 
 
 @given(shapes, st.tuples(*[st.sampled_from([1, 3, 5])] * 3), st.sampled_from([0, 1, 2, 3]), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_finer_by_odd_factors_and_back_is_the_image_itself(
     shape: tuple[int, ...], factors: tuple[int, ...], order: int, seed: int
 ) -> None:
@@ -141,7 +152,7 @@ def test_finer_by_odd_factors_and_back_is_the_image_itself(
 
 
 @given(st.tuples(*[st.integers(16, 24)] * 3), st.tuples(*[st.floats(1.1, 2.5)] * 3), st.sampled_from([1, 3]), seeds)
-@settings(deadline=None, max_examples=15)
+@examples(15)
 def test_finer_and_back_is_close_to_a_smooth_image(
     shape: tuple[int, ...], factors: tuple[float, ...], order: int, seed: int
 ) -> None:
@@ -157,7 +168,7 @@ def test_finer_and_back_is_close_to_a_smooth_image(
 
 
 @given(shapes, shapes, functions, axes, transposes, seeds)
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_images_may_be_transposed_before_or_after(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int | None, turn: tuple[int, ...], seed: int
 ) -> None:
@@ -168,7 +179,7 @@ def test_images_may_be_transposed_before_or_after(
 
 
 @given(shapes, st.tuples(*[st.sampled_from([0.5, 1.0, 2.0, 4.0])] * 3), axes, transposes, seeds)
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_label_maps_and_decisions_may_be_transposed_before_or_after(
     old: tuple[int, ...], factors: tuple[float, ...], axis: int | None, turn: tuple[int, ...], seed: int
 ) -> None:
@@ -186,7 +197,7 @@ def test_label_maps_and_decisions_may_be_transposed_before_or_after(
 
 
 @given(shapes, shapes, spline_orders, axes, seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_images_may_be_mirrored_before_or_after(
     old: tuple[int, ...], new: tuple[int, ...], order: int, axis: int | None, seed: int
 ) -> None:
@@ -197,7 +208,7 @@ def test_images_may_be_mirrored_before_or_after(
 
 
 @given(shapes, shapes, functions, axes, st.floats(0.1, 10), st.floats(-100, 100), seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_intensities_may_be_scaled_before_or_after(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int | None, scale: float, shift: float, seed: int
 ) -> None:
@@ -208,7 +219,7 @@ def test_intensities_may_be_scaled_before_or_after(
 
 
 @given(shapes, shapes, st.sampled_from([spline(1), spline(2), spline(3)]), axes, seeds)
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_no_intensity_leaves_the_range(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int | None, seed: int
 ) -> None:
@@ -218,7 +229,7 @@ def test_no_intensity_leaves_the_range(
 
 
 @given(shapes, shapes, label_functions, axes, seeds)
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_no_label_is_invented(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int | None, seed: int
 ) -> None:
@@ -229,7 +240,7 @@ def test_no_label_is_invented(
 
 
 @given(shapes, shapes, st.sampled_from([spline(0), spline(1), spline(3), TORCH]), st.sampled_from([0, 1, 2]), seeds)
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_separate_slices_are_resampled_as_images_of_their_own(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int, seed: int
 ) -> None:
@@ -246,7 +257,7 @@ def test_separate_slices_are_resampled_as_images_of_their_own(
 
 
 @given(shapes, shapes, st.sampled_from([spline(0), spline(1), TORCH]), axes, st.integers(2, 5), seeds)
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_decisions_are_the_largest_of_the_resampled_logits(
     old: tuple[int, ...], new: tuple[int, ...], how: Resampling, axis: int | None, count: int, seed: int
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import blosc2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.errors import CheckpointError, ImageError, MissingFileError, WriteError
@@ -53,7 +53,6 @@ def test_blocks_and_chunks_are_nnunets(
     st.tuples(*[st.integers(1, 600)] * 3) | st.tuples(*[st.integers(1, 2000)] * 2),
     st.sampled_from([2, 4]),
 )
-@settings(deadline=None)
 def test_blocks_and_chunks_stay_within_their_bounds(
     shape: tuple[int, ...], patch: tuple[int, ...], item_bytes: int
 ) -> None:

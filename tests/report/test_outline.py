@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from examples import examples
 from segwright.report.outline import outlines
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7)))
@@ -27,14 +28,14 @@ def num_corners(mask):
     return convex, np.count_nonzero(inside == 3)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(MASKS)
 def test_the_area_is_that_of_the_voxels_less_the_cut_corners(mask):
     convex, concave = num_corners(mask)
     assert area(outlines(mask)) == pytest.approx(mask.sum() - convex / 8 + concave / 8)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(MASKS)
 def test_every_line_is_closed_and_inside_the_slice(mask):
     for line in outlines(mask):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segwright.training.sampling import (
@@ -34,7 +34,6 @@ def _slow_bounds(size: int, crop: int, patch: int) -> tuple[int, int]:
 
 
 @given(axis)
-@settings(deadline=None)
 def test_bounds_equal_the_plain_formula(sizes: tuple[int, int, int]) -> None:
     size, patch, extra = sizes
     low, high = crop_bounds((size,), crop_size=(patch + extra,), patch_size=(patch,))
@@ -87,7 +86,6 @@ def test_random_numbers_depend_on_seed_stream_and_sample_only() -> None:
 
 
 @given(st.tuples(st.integers(-12, 12), st.integers(-12, 12)), st.tuples(st.integers(1, 9), st.integers(1, 9)))
-@settings(deadline=None)
 def test_read_crop_equals_a_padded_array(lower: tuple[int, int], size: tuple[int, int]) -> None:
     array = np.arange(1, 57).reshape(1, 7, 8)
     padded = np.pad(array, [(0, 0), (30, 30), (30, 30)], constant_values=-1)
