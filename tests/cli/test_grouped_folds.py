@@ -1,4 +1,4 @@
-"""`--group-by` of check, plan and run: a patient's scans are in one fold."""
+"""`--group-by` of check, plan, preprocess and run: a patient's scans are in one fold."""
 
 from __future__ import annotations
 
@@ -65,8 +65,17 @@ def test_plan_takes_patients_from_a_table(segwright, pairs: Path) -> None:
     assert read_splits(splits_file(pairs)) == create_splits(scans(), patients())
 
 
+@pytest.mark.parametrize("planned", [False, True])
+def test_preprocess_writes_them_too(segwright, pairs: Path, planned: bool) -> None:
+    where = (9, "--workspace", pairs, "--workers", 1)
+    assert not planned or segwright("plan", *where).code == 0
+    outcome = segwright("preprocess", *where, "-c", "2d", "--group-by", PATTERN)
+    assert outcome.code == 0, outcome.err
+    assert read_splits(splits_file(pairs)) == create_splits(scans(), patients())
+
+
 @pytest.mark.parametrize("root", ["raw", "preprocessed"])
-@pytest.mark.parametrize("verb", ["plan", "run"])
+@pytest.mark.parametrize("verb", ["plan", "preprocess", "run"])
 def test_other_folds_are_told_before_anything_is_measured(segwright, pairs: Path, verb: str, root: str) -> None:
     path = pairs / root / NAME / "splits_final.json"
     write_splits(path, create_splits(scans()))
@@ -81,7 +90,7 @@ def test_other_folds_are_told_before_anything_is_measured(segwright, pairs: Path
     ("pattern", "told"),
     [("(p", "expected a regular expression"), ("q", "got none in p_000_first"), ("p_", "one group with all cases")],
 )
-@pytest.mark.parametrize("verb", ["check", "plan", "run"])
+@pytest.mark.parametrize("verb", ["check", "plan", "preprocess", "run"])
 def test_an_expression_that_groups_nothing_is_told(segwright, pairs: Path, verb: str, pattern: str, told: str) -> None:
     outcome = segwright(verb, 9, "--workspace", pairs, "--workers", 1, "--group-by", pattern)
     assert outcome.code == 2

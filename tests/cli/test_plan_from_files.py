@@ -52,6 +52,14 @@ def test_the_name_of_the_data_set_is_that_of_its_folder(segwright, tmp_path: Pat
     assert json.loads(outcome.out)["dataset_name"] == "Dataset012_Other"
 
 
+def test_without_cases_there_is_nothing_to_group(segwright, tmp_path: Path) -> None:
+    words = [*files_of(CASES[0][0]), "--output", tmp_path / "P.json", "--group-by", "(patient[0-9]+)"]
+    outcome = segwright("plan", *words)
+    assert outcome.code == 2
+    assert "expected a DATASET, whose cases are grouped, got none" in outcome.err
+    assert not (tmp_path / "P.json").exists()
+
+
 def test_nothing_is_written_where_the_plan_cannot_be_made(segwright, tmp_path: Path) -> None:
     name, _ = CASES[0]
     (tmp_path / "f.json").write_text("{}")

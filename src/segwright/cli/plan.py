@@ -17,7 +17,7 @@ from segwright.errors import PlanError, SettingsError, message
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetLocation, RawDataset
+    from segwright.dataset import DatasetLocation, RawDataset, Split
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
 
@@ -75,15 +75,24 @@ def plan(
     """
     terminal = Terminal.open()
     if dataset is None:
+        if group_by is not None:
+            raise SettingsError(
+                message(
+                    "segwright plan --group-by",
+                    expected="a DATASET, whose cases are grouped",
+                    got="none",
+                    remedy="Name the data set, or leave out the option.",
+                )
+            )
         made = _plan_from_files(
             fingerprint,
             dataset_json,
             output,
-            planner,
-            gpu_memory,
-            plans_name,
-            overwrite_target_spacing,
-            suppress_transpose,
+            planner=planner,
+            gpu_memory=gpu_memory,
+            plans_name=plans_name,
+            target_spacing=overwrite_target_spacing,
+            suppress_transpose=suppress_transpose,
         )
         show_plan(terminal, made, output, as_json)
         return 0
@@ -127,17 +136,14 @@ def plan_dataset(
     """
     import os
 
-    from segwright.dataset import RawDataset, grouped_splits, read_groups, write_splits
+    from segwright.dataset import RawDataset, write_splits
     from segwright.fingerprint import FILE_NAME
     from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
     dataset = RawDataset.open(location.raw, environ=os.environ)
-    case_ids = [case.case_id for case in dataset.cases]
-    splits = None
-    if group_by is not None:  # told now if other folds are there, not after the measuring
-        groups = read_groups(group_by, case_ids)
-        splits = grouped_splits(location.preprocessed, location.raw, case_ids, groups)
+    # told now if other folds are there, not after the measuring
+    splits = None if group_by is None else _grouped_folds(location, dataset, group_by)
     measured = _measured_before(location.preprocessed, dataset) if not clean else None
     if measured is None:
         measured = (
@@ -165,6 +171,27 @@ def plan_dataset(
     if splits is not None:
         write_splits(location.preprocessed / "splits_final.json", splits)
     return made, path
+
+
+def write_grouped_folds(location: DatasetLocation, group_by: str) -> None:
+    """Write the splits file that keeps groups together, for a data set that is planned already.
+
+    Raises:
+        SettingsError, MissingFileError, DatasetError: `group_by` does not fit the cases, or other folds are there.
+    """
+    import os
+
+    from segwright.dataset import RawDataset, write_splits
+
+    dataset = RawDataset.open(location.raw, environ=os.environ)
+    write_splits(location.preprocessed / "splits_final.json", _grouped_folds(location, dataset, group_by))
+
+
+def _grouped_folds(location: DatasetLocation, dataset: RawDataset, group_by: str) -> list[Split]:
+    from segwright.dataset import grouped_splits, read_groups
+
+    case_ids = [case.case_id for case in dataset.cases]
+    return grouped_splits(location.preprocessed, location.raw, case_ids, read_groups(group_by, case_ids))
 
 
 def _measured_before(folder: Path, dataset: RawDataset) -> Fingerprint | None:
@@ -215,6 +242,7 @@ def _plan_from_files(
     fingerprint: Path | None,
     dataset_json: Path | None,
     output: Path | None,
+    *,
     planner: str,
     gpu_memory: float | None,
     plans_name: str | None,

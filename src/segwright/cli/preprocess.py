@@ -13,6 +13,7 @@ from segwright.cli.failures import refuse_failures
 from segwright.cli.options import (
     DEFAULT_PLANS,
     DatasetArgument,
+    GroupByOption,
     PlansOption,
     WorkersOption,
     WorkspaceOption,
@@ -21,7 +22,7 @@ from segwright.cli.options import (
     read_plan,
 )
 from segwright.cli.plan import WORKERS_NEED as PLANNING_NEEDS
-from segwright.cli.plan import plan_dataset, show_plan
+from segwright.cli.plan import plan_dataset, show_plan, write_grouped_folds
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def preprocess(
     ] = None,
     plans: PlansOption = DEFAULT_PLANS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished cases anew.")] = False,
+    group_by: GroupByOption = None,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
 ) -> int:
@@ -51,13 +53,16 @@ def preprocess(
     Examples:
       segwright preprocess 4
       segwright preprocess 4 -c 3d_fullres -c 2d
+      segwright preprocess 27 --group-by '(patient[0-9]+)'
     """
     terminal = Terminal.open()
     if workers != 1:
         prepare_workers(_WORKERS_NEED)
     location = locate(dataset, workspace)
     if plans == DEFAULT_PLANS and not plans_of(location):
-        show_plan(terminal, *plan_dataset(terminal, location, workers=workers))
+        show_plan(terminal, *plan_dataset(terminal, location, group_by=group_by, workers=workers))
+    elif group_by is not None:
+        write_grouped_folds(location, group_by)
     plan = read_plan(location, plans)
     names = list(dict.fromkeys(configurations or _all_with_data(plan)))
     preprocess_configurations(terminal, location, plan, names, overwrite=overwrite, workers=workers)
