@@ -50,6 +50,21 @@ def test_itk_gives_channel_first_float32_and_spacing_in_array_order(tmp_path: Pa
     assert image.warnings == ()
 
 
+@pytest.mark.parametrize("ending", [".nhdr", ".mhd"])
+def test_itk_reads_voxels_that_a_header_names_beside_itself(tmp_path: Path, ending: str) -> None:
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    path = tmp_path / f"image{ending}"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
+    header = path.read_text()
+    assert "image.raw" in header
+    path.write_text(header.replace("image.raw", "./image.raw"))
+    image = reader_named("SimpleITKIO").read_image([path])
+    np.testing.assert_array_equal(image.array[0], array)
+    path.write_text(header.replace("image.raw", f"../{tmp_path.name}/image.raw"))
+    with pytest.raises(ImageError, match="the name of one file in the same folder"):
+        reader_named("SimpleITKIO").read_image([path])
+
+
 def test_itk_reads_2d_as_one_slice_999_times_as_thick_as_its_largest_pixel_side(tmp_path: Path) -> None:
     path = write_itk(tmp_path / "a_0000.mha", VOXELS[0], spacing=(0.5, 0.75), origin=(1.0, 2.0))
     image = reader_named("SimpleITKIO").read_image([path])
