@@ -300,6 +300,16 @@ def test_the_remedy_follows_from_the_values_found(found: set[float], said: str) 
     assert said in mending_remedy(frozenset(found), BINARY)
 
 
+def test_255_beside_known_labels_may_be_the_absent_one_or_what_nobody_annotated() -> None:
+    found = frozenset({0, 1, 255})
+    assert mending_remedy(found, Labels.from_json({"background": 0, "a": 1, "b": 2})) == (
+        'If 255 marks what was not annotated, map 255 -> 3 in the label maps and declare "ignore": 3; if it is '
+        "label 2, which stands nowhere, map 255 -> 2."
+    )
+    mapped = mending_remedy(found, Labels.from_json({"background": 0, "a": 1, "ignore": 2}))
+    assert "this mapping mends the label maps: 255 -> 2; segwright check --fix" in mapped
+
+
 def test_a_torn_splits_file_hides_nothing_else(raw: RawFolder) -> None:
     stray_label(raw)
     path = raw.folder / "splits_final.json"

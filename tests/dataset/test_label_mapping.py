@@ -55,6 +55,8 @@ def test_a_description_that_is_consecutive_stays_as_it_is() -> None:
         ({1, 2}, {0: 0, 1: 1}, None),
         ({0, 255}, {0: 0, 1: 1, 2: 2}, None),
         ({0, 1, 255}, {0: 0, 1: 1}, None),
+        ({0, 1, 255}, {0: 0, 1: 1, 2: 2}, None),
+        ({0, 85, 170, 255}, {0: 0, 1: 1, 2: 2, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3, 85: 1, 170: 2, 255: 3}),
         ({0.0, 0.5}, {0: 0, 1: 1}, None),
         ({-1.0, 0.0}, {0: 0, 1: 1}, None),
         (set(), {0: 0, 1: 1}, {0: 0, 1: 1}),
@@ -64,6 +66,10 @@ def test_found_values_are_mapped_in_their_order_or_not_at_all(
     found: set[float], declared: dict[int, int], mapping: dict[int, int] | None
 ) -> None:
     assert label_mapping(found, declared) == mapping
+
+
+def test_255_beside_known_labels_is_the_ignore_label_where_one_is_declared() -> None:
+    assert label_mapping({0, 1, 255}, {0: 0, 1: 1, 2: 2}, declares_ignore=True) == {0: 0, 1: 1, 2: 2, 255: 2}
 
 
 def test_only_what_changes_is_named() -> None:

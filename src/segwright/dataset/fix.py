@@ -107,7 +107,9 @@ def fix_dataset(
     workers = workers or workers_for_reading(cases, num_channels)
     work = _Work(reader_for_cases(description, cases), num_channels, workers, progress)
     found = _found_values(cases, work)
-    mapping = label_mapping(frozenset().union(*found.values()), declared)
+    mapping = label_mapping(
+        frozenset().union(*found.values()), declared, declares_ignore=description.labels.ignore_label is not None
+    )
     if mapping is None:  # told of each label map; the numbering stays as it is
         mapping = {value: value for value in declared}
         mended = {**raw, "numTraining": 0}

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 
 from segwright.dataset.cases import Case, short_name
 from segwright.dataset.description import FILE_NAME, DatasetDescription
-from segwright.dataset.label_mapping import label_mapping
+from segwright.dataset.label_mapping import USUAL_UNLABELLED, label_mapping
 from segwright.dataset.problems import Problem
 from segwright.labels import Labels
 
 MAX_VALUES = 10
 # More distinct values than this are no labels: a grey picture, or labels resampled with interpolation.
 MAX_PLAUSIBLE_LABELS = 1000
-# The value that annotation programs give to what was not annotated.
-USUAL_UNLABELLED = 255
 
 
 def undeclared_labels(case: Case, counts: Mapping[float, int], labels: Labels, remedy: str) -> list[Problem]:
@@ -62,16 +60,14 @@ def mending_remedy(found: frozenset[float], labels: Labels) -> str:
             "These look like grey values or labels resampled with interpolation; make the label map again with "
             "nearest-neighbour sampling, or apply a threshold."
         )
+    has_ignore = labels.ignore_label is not None
+    if undeclared == [USUAL_UNLABELLED] and len(values) > 2 and not has_ignore:
+        return _unlabelled_remedy([value for value in declared if value not in found], declared[-1] + 1)
     if len(values) <= len(declared):
-        is_sure = label_mapping(found, {value: value for value in declared}) is not None
+        same = {value: value for value in declared}
+        is_sure = label_mapping(found, same, declares_ignore=has_ignore) is not None
         copy = "; segwright check --fix NEW_FOLDER writes a copy with it" if is_sure else ""
         return f"If the order is the same, this mapping mends the label maps: {_mapping(values, declared)}{copy}."
-    if undeclared == [USUAL_UNLABELLED] and labels.ignore_label is None:
-        ignore = declared[-1] + 1
-        return (
-            f"If {USUAL_UNLABELLED} marks what was not annotated, map {USUAL_UNLABELLED} -> {ignore} in the label maps "
-            f'and declare "ignore": {ignore}; if it is a class, declare it with the value {ignore}.'
-        )
     if len(undeclared) > MAX_VALUES:
         return (
             f"The label maps hold {len(values)} values in all. Declare each class; where a value stands for "
@@ -81,6 +77,16 @@ def mending_remedy(found: frozenset[float], labels: Labels) -> str:
     mapping = _mapping(undeclared, list(new))
     renumber = f" and map {mapping} in the label maps" if mapping else ""
     return f"Declare them in {FILE_NAME} as {', '.join(map(str, new))}{renumber}, or set them to a declared value."
+
+
+def _unlabelled_remedy(absent: list[int], ignore: int) -> str:
+    usual = USUAL_UNLABELLED
+    as_class = f"map {usual} -> {absent[0]}" if len(absent) == 1 else f"declare it with the value {ignore}"
+    what = f"label {absent[0]}, which stands nowhere" if len(absent) == 1 else "a class"
+    return (
+        f"If {usual} marks what was not annotated, map {usual} -> {ignore} in the label maps and declare "
+        f'"ignore": {ignore}; if it is {what}, {as_class}.'
+    )
 
 
 def _mapping(old_values: list[float], new_values: list[int]) -> str:

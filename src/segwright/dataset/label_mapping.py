@@ -7,6 +7,9 @@ from typing import Any
 
 from segwright.labels import IGNORE
 
+# The value that annotation programs give to what was not annotated.
+USUAL_UNLABELLED = 255
+
 
 def declared_mapping(raw: Mapping[str, Any]) -> dict[int, int]:
     """Map the label values that a dataset.json declares to 0, 1, 2, ... in their order, the ignore label last.
@@ -23,17 +26,22 @@ def declared_mapping(raw: Mapping[str, Any]) -> dict[int, int]:
     return {old: new for new, old in enumerate([*sorted(values), *sorted(ignore)])}
 
 
-def label_mapping(found: Iterable[float], declared: Mapping[int, int]) -> dict[int, int] | None:
+def label_mapping(
+    found: Iterable[float], declared: Mapping[int, int], *, declares_ignore: bool = False
+) -> dict[int, int] | None:
     """Map the values found in all label maps of a data set, and those of `declared`, to the new ones; None for a guess.
 
     Values that are not declared can be mapped where there are as many values as declared ones, which are then taken in
     the same order: 0 and 255 for the declared 0 and 1. No declared value takes another's meaning so: where 1 and 2 are
-    declared, 2 and 3 may be these, or 1 may be missing.
+    declared, 2 and 3 may be these, or 1 may be missing. Nor does 255 take a class's place beside other classes that
+    stand as declared: it may be what nobody annotated, unless an ignore label is declared for that.
     """
     values = sorted(set(found))
     if set(values) <= set(declared):
         return dict(declared)
     if len(values) != len(declared) or any(value < 0 or value != int(value) for value in values):
+        return None
+    if set(values) - set(declared) == {USUAL_UNLABELLED} and len(values) > 2 and not declares_ignore:
         return None
     mapping = {int(old): new for old, new in zip(values, sorted(declared.values()), strict=True)}
     if any(declared.get(old, new) != new for old, new in mapping.items()):
