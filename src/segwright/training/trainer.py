@@ -1,4 +1,4 @@
-"""The training loop of nnU-Net v2, in hooks that a user's own class may override."""
+"""The trainer of nnU-Net v2, in hooks that a user's own class may override; `loop` calls them in their order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from segwright.augmentation.pipeline import Augmentation, augmentation_named
 from segwright.dataset import DatasetDescription, Split
-from segwright.errors import SettingsError, TrainingError, message
+from segwright.errors import SettingsError, message
 from segwright.networks import build_network
 from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_budget
 from segwright.planning.plan import Configuration, Plan
@@ -24,6 +24,7 @@ from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, sa
 from segwright.training.history import History
 from segwright.training.interrupts import StopRequest
 from segwright.training.loading import PatchDataset, Sampling, StepSampler, batches_of, make_loader
+from segwright.training.loop import run_epochs
 from segwright.training.losses import DeepSupervisionLoss, DiceCELoss, deep_supervision_weights
 from segwright.training.monitor import Monitor, SilentMonitor
 from segwright.training.progress_plot import plot_progress
@@ -31,7 +32,6 @@ from segwright.training.schedule import IterationWarmupSchedule, make_optimizer,
 
 GRADIENT_NORM = 12.0
 PLOT_EVERY_SECONDS = 30.0
-ESTIMATE_AFTER_ITERATIONS = 10
 
 Batch = Mapping[str, Any]
 
@@ -85,6 +85,7 @@ class Trainer:
         self.lr_scheduler: Any
         self.loss: nn.Module
         self.grad_scaler = torch.amp.GradScaler("cuda") if device.type == "cuda" else None
+        self.data_wait_seconds = 0.0  # of the epoch so far, that the loop waited for batches
         self._last_plot = -math.inf
 
     # ------------------------------------------------------------------ preparation
@@ -271,62 +272,10 @@ class Trainer:
         """Train to the end, or to the step at which a stop is asked for. Returns whether the end was reached."""
         self.on_train_start()
         with batches_of(*self.get_dataloaders()) as (training, validation):
-            if not self._run_epochs(training, validation, stop):
+            if not run_epochs(self, training, validation, stop):
                 return False
         self.on_train_end()
         return True
-
-    def _run_epochs(self, training: Any, validation: Any, stop: StopRequest) -> bool:
-        self._run_start, self._run_iterations = time.monotonic(), 0
-        while self.current_epoch < self.num_epochs:
-            self.on_epoch_start()
-            self.on_train_epoch_start()
-            while self.state.step < self.num_iterations_per_epoch:
-                self._one_step(training)
-                if stop:
-                    return self._interrupted(str(stop.signal_name))
-            self.on_train_epoch_end()
-            self.on_validation_epoch_start()
-            with torch.no_grad():
-                outputs = [self.validation_step(next(validation)) for _ in range(self.num_val_iterations_per_epoch)]
-            self.on_validation_epoch_end(outputs)
-            self.on_epoch_end()
-            if stop and self.current_epoch < self.num_epochs:
-                return self._interrupted(str(stop.signal_name))
-        return True
-
-    def _one_step(self, batches: Any) -> None:
-        step = self.state.step
-        if isinstance(self.lr_scheduler, IterationWarmupSchedule):
-            self.lr_scheduler.step_iteration(self.current_epoch * self.num_iterations_per_epoch + step)
-        waiting = time.monotonic()
-        batch = next(batches)
-        self._waited += time.monotonic() - waiting
-        loss = float(self.train_step(batch)["loss"])
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss} in epoch {self.current_epoch}, iteration {step}, cases {', '.join(batch['keys'])}."
-                " Expected a finite number. Check these cases for extreme intensities, or lower the learning rate "
-                "(--lr). The last checkpoint is intact; --continue goes on from it."
-            )
-        self.state = TrainingState(step + 1, (*self.state.train_losses, loss))
-        self._run_iterations += 1
-        self.monitor.event("iteration", self._iteration_event(loss))
-
-    def _iteration_event(self, loss: float) -> dict[str, Any]:
-        done = self.current_epoch * self.num_iterations_per_epoch + self.state.step
-        left = None
-        if self._run_iterations >= ESTIMATE_AFTER_ITERATIONS:
-            per_iteration = (time.monotonic() - self._run_start) / self._run_iterations
-            left = per_iteration * (self.budget.total_iterations - done)
-        return {
-            "epoch": self.current_epoch,
-            "step": self.state.step,
-            "done": done,
-            "total": self.budget.total_iterations,
-            "loss": loss,
-            "seconds_left": left,
-        }
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one optimizer step on a batch and return its loss."""
@@ -376,7 +325,7 @@ class Trainer:
 
     def on_epoch_start(self) -> None:
         """Run before each epoch."""
-        self._epoch_start, self._waited = time.time(), 0.0
+        self._epoch_start, self.data_wait_seconds = time.time(), 0.0
 
     def on_train_epoch_start(self) -> None:
         """Put the network into training mode and set the epoch's learning rate."""
@@ -433,7 +382,7 @@ class Trainer:
             "mean_pseudo_dice": last("mean_fg_dice"),
             "ema_pseudo_dice": last("ema_fg_dice"),
             "seconds": last("epoch_end_timestamps") - last("epoch_start_timestamps"),
-            "data_wait_seconds": self._waited,
+            "data_wait_seconds": self.data_wait_seconds,
         }
 
     def on_train_end(self) -> None:
@@ -449,15 +398,6 @@ class Trainer:
     def print_to_log_file(self, *words: object) -> None:
         """Note a message in the training's log and on the screen."""
         self.monitor.event("message", {"text": " ".join(str(word) for word in words)})
-
-    def _interrupted(self, signal_name: str) -> bool:
-        path = self.output_folder / LATEST
-        self.save_checkpoint(path)
-        self.monitor.event(
-            "interrupted",
-            {"signal": signal_name, "epoch": self.current_epoch, "step": self.state.step, "checkpoint": str(path)},
-        )
-        return False
 
 
 def _memory_format(device: torch.device, configuration: Configuration) -> torch.memory_format:

@@ -1,0 +1,110 @@
+"""The loop over epochs and iterations, which calls the trainer's hooks in nnU-Net's order and heeds a stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from segwright.errors import TrainingError
+from segwright.training.checkpoint import LATEST, TrainingState
+from segwright.training.interrupts import StopRequest
+from segwright.training.schedule import IterationWarmupSchedule
+
+if TYPE_CHECKING:
+    from segwright.training.trainer import Trainer
+
+ESTIMATE_AFTER_ITERATIONS = 10
+
+Batches = Iterator[Mapping[str, Any]]
+
+
+class _Clock:
+    """How fast this run goes, from its own iterations: those before a resume say nothing of this machine."""
+
+    def __init__(self) -> None:
+        self._start, self._iterations = time.monotonic(), 0
+
+    def tick(self) -> None:
+        self._iterations += 1
+
+    def seconds_left(self, iterations_left: int) -> float | None:
+        if self._iterations < ESTIMATE_AFTER_ITERATIONS:
+            return None
+        return (time.monotonic() - self._start) / self._iterations * iterations_left
+
+
+def run_epochs(trainer: Trainer, training: Batches, validation: Batches, stop: StopRequest) -> bool:
+    """Train to the last epoch, or to the step at which a stop is asked for, saved. Returns whether the end was reached.
+
+    Raises:
+        TrainingError: the loss is no finite number; with the cases of the batch.
+    """
+    clock = _Clock()
+    while trainer.current_epoch < trainer.num_epochs:
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        while trainer.state.step < trainer.num_iterations_per_epoch:
+            loss = _iterate(trainer, training)
+            clock.tick()
+            trainer.monitor.event("iteration", _iteration_event(trainer, loss, clock))
+            if stop:
+                return _interrupted(trainer, stop)
+        trainer.on_train_epoch_end()
+        trainer.on_validation_epoch_start()
+        with torch.no_grad():
+            outputs = [trainer.validation_step(next(validation)) for _ in range(trainer.num_val_iterations_per_epoch)]
+        trainer.on_validation_epoch_end(outputs)
+        trainer.on_epoch_end()
+        if stop and trainer.current_epoch < trainer.num_epochs:
+            return _interrupted(trainer, stop)
+    return True
+
+
+def _iterate(trainer: Trainer, batches: Batches) -> float:
+    step = trainer.state.step
+    if isinstance(trainer.lr_scheduler, IterationWarmupSchedule):
+        trainer.lr_scheduler.step_iteration(trainer.current_epoch * trainer.num_iterations_per_epoch + step)
+    waiting = time.monotonic()
+    batch = next(batches)
+    trainer.data_wait_seconds += time.monotonic() - waiting
+    loss = float(trainer.train_step(batch)["loss"])
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The loss is {loss} in epoch {trainer.current_epoch}, iteration {step}, cases {', '.join(batch['keys'])}."
+            " Expected a finite number. Check these cases for extreme intensities, or lower the learning rate "
+            "(--lr). The last checkpoint is intact; --continue goes on from it."
+        )
+    trainer.state = TrainingState(step + 1, (*trainer.state.train_losses, loss))
+    return loss
+
+
+def _iteration_event(trainer: Trainer, loss: float, clock: _Clock) -> dict[str, Any]:
+    done = trainer.current_epoch * trainer.num_iterations_per_epoch + trainer.state.step
+    total = trainer.budget.total_iterations
+    return {
+        "epoch": trainer.current_epoch,
+        "step": trainer.state.step,
+        "done": done,
+        "total": total,
+        "loss": loss,
+        "seconds_left": clock.seconds_left(total - done),
+    }
+
+
+def _interrupted(trainer: Trainer, stop: StopRequest) -> bool:
+    path = trainer.output_folder / LATEST
+    trainer.save_checkpoint(path)
+    trainer.monitor.event(
+        "interrupted",
+        {
+            "signal": str(stop.signal_name),
+            "epoch": trainer.current_epoch,
+            "step": trainer.state.step,
+            "checkpoint": str(path),
+        },
+    )
+    return False
