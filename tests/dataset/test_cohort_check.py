@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 
 from segwright.dataset.case_summary import CaseSummary, summarise_case
 from segwright.dataset.cohort_check import compare_cases
@@ -94,6 +94,43 @@ def test_a_cropped_copy_is_found(crop: Any) -> None:
     (text,) = warnings([*cohort(), summary("copy", [channel[crop] for channel in channels], labels[crop])])
     assert "got nearly that of case case_3 (correlation 0.9" in text
     assert f"shape {labels[crop].shape} (z, y, x) instead of (20, 24, 28))" in text
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("change", [lambda voxels: voxels, noisy])
+def test_a_mirrored_copy_is_found(change: Any, axes: tuple[int, ...]) -> None:
+    channels, labels = anatomy(3)
+    copy = summary("copy", [change(np.flip(channel, axes).copy()) for channel in channels], np.flip(labels, axes))
+    (text,) = warnings([*cohort(), copy])
+    along = ", ".join("zyx"[axis] for axis in axes)
+    assert f"got nearly that of case case_3 mirrored along {along} (correlation " in text
+    assert warnings([*cohort(), copy], groups={"copy": "p", "case_3": "p"}) == []
+
+
+def test_a_mirrored_slice_is_found_and_a_volume_is_not_taken_for_one() -> None:
+    channels, labels = anatomy(3)
+    middle = [channel[10:11] for channel in channels]
+    mirrored = summary("b", [channel[:, ::-1].copy() for channel in middle], labels[10:11, ::-1])
+    (text,) = warnings([summary("a", middle, labels[10:11]), mirrored, summary("c", channels, labels)])
+    assert text.startswith(
+        "case b, imagesTr: expected an image of its own, got nearly that of case a mirrored along y ("
+    )
+
+
+def test_a_case_with_one_channel_mirrored_is_no_mirrored_copy() -> None:
+    channels, labels = anatomy(3)
+    texts = warnings([*cohort(), summary("other", [np.flip(channels[0]).copy(), channels[1]], np.roll(labels, 1))])
+    assert "got voxel for voxel channel 1 (T2) of case case_3. Find out whose image it is" in texts[0]
+    assert not any("mirrored" in text for text in texts)
+
+
+@pytest.mark.parametrize("factors", [(1.7, 1.3, 1.9), (1, 2, 2), (2, 1, 1)])
+def test_a_resampled_copy_is_found(factors: tuple[float, ...]) -> None:
+    channels, labels = anatomy(3)
+    finer = [zoom(channel, factors, order=1, grid_mode=True, mode="nearest") for channel in channels]
+    (text,) = warnings([*cohort(), summary("copy", finer, zoom(labels, factors, order=0))])
+    assert "got nearly that of case case_3 (correlation 0.9" in text
+    assert f"shape {finer[0].shape} (z, y, x) instead of (20, 24, 28))" in text
 
 
 def test_folds_that_a_copy_divides_are_named() -> None:

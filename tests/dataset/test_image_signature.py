@@ -7,7 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from segwright.dataset.image_signature import block_correlation, cells_correlations, image_signature
+from segwright.dataset.image_signature import (
+    block_correlation,
+    cells_correlations,
+    image_signature,
+    mirrored_cells,
+    symmetric_cells,
+)
 
 Voxels = NDArray[np.float32]
 
@@ -30,18 +36,28 @@ def test_cells_are_as_many_for_every_shape_and_know_a_rescaled_copy(shape: tuple
     assert cells_correlation(voxels, 1e-4 * voxels - 3) == pytest.approx(1, abs=1e-4)
 
 
-def test_cells_are_means_of_the_voxels_in_them() -> None:
-    voxels = np.random.default_rng(1).normal(size=(17, 24, 5)).astype(np.float32)
-    cells = image_signature(voxels).cells.reshape(8, 12, 12)
-    means = np.array(
-        [
-            [[voxels[z * 17 // 8 : (z + 1) * 17 // 8, 2 * y : 2 * y + 2, x * 5 // 12].mean() for x in range(12)]]
-            for z in range(8)
-            for y in range(12)
-        ]
-    ).reshape(8, 12, 12)
-    means -= means.mean()
-    np.testing.assert_allclose(cells, means / np.linalg.norm(means), atol=1e-6)
+@pytest.mark.parametrize("shape", [(17, 24, 5), (8, 12, 12), (3, 2, 5), (100, 13, 1), (1, 90, 110)])
+def test_cells_are_means_of_the_voxels_in_them_each_by_its_share(shape: tuple[int, int, int]) -> None:
+    voxels = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    grid = (1, 32, 36) if shape[0] == 1 else (8, 12, 12)
+    finely = voxels  # each voxel in as many parts as there are cells: so many whole parts make a cell
+    for axis, (size, count) in enumerate(zip(shape, grid, strict=True)):
+        parts = np.repeat(finely, count, axis=axis)
+        new = [*parts.shape[:axis], count, size, *parts.shape[axis + 1 :]]
+        finely = parts.reshape(new).mean(axis=axis + 1, dtype=np.float64)
+    means = finely - finely.mean()
+    np.testing.assert_allclose(image_signature(voxels).cells.reshape(grid), means / np.linalg.norm(means), atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("shape", [(30, 44, 37), (6, 61, 50), (1, 90, 110)])
+def test_a_mirrored_image_has_mirrored_cells(shape: tuple[int, int, int], axes: tuple[int, ...]) -> None:
+    voxels = scan(1, shape)
+    signature, mirrored = image_signature(voxels), image_signature(np.ascontiguousarray(np.flip(voxels, axes)))
+    np.testing.assert_allclose(mirrored_cells(mirrored, axes), signature.cells, atol=1e-6)
+    np.testing.assert_allclose(symmetric_cells(mirrored), symmetric_cells(signature), atol=1e-6)
+    if len(set(axes) - {axis for axis in range(3) if shape[axis] == 1}) > 0:
+        assert np.abs(mirrored.cells - signature.cells).max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ tell of no two frames of ACDC that one is a copy of the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segwright.dataset.case_summary import CaseSummary
-from segwright.dataset.image_signature import block_correlation, cells_correlations
+from segwright.dataset.image_signature import block_correlation, cells_correlations, mirrored_cells, symmetric_cells
 from segwright.dataset.problems import Problem, some
 from segwright.dataset.robust import FLOOR, middle_and_deviation
 from segwright.dataset.splits import Split
@@ -20,6 +22,7 @@ from segwright.dataset.splits import Split
 # Correlation of the cells: another scale, and noise of a tenth of the contrast, leave it above; frames of one patient
 # of ACDC reach 0.9974.
 _SAME_CELLS = 0.9995
+_SAME_DISTANCE = 2 * (1 - _SAME_CELLS)  # squared, of cells that correlate so
 # Correlation of the blocks, for images whose cells are alike: cropped copies have 1, frames of one patient 0.91.
 _SAME_BLOCK, _LIKE_CELLS = 0.985, 0.9
 # Frames of one patient correlate less than copies, but far more than two patients of the same data set do.
@@ -31,7 +34,17 @@ _NEIGHBOURS = 5
 _MAX_SAMPLE = 500
 _ROWS = 256
 
+_AXES = ("z", "y", "x")
+
 _Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """How like the copy is, and along which axes it is mirrored."""
+
+    correlation: float
+    mirrored: tuple[int, ...] = ()
 
 
 def find_duplicates(
@@ -57,7 +70,10 @@ def find_duplicates(
         for pair, value in _similar_pairs(others).items()
         if not _in_one_group([others[index].case_id for index in pair], groups)
     }
-    near = {pair: value for pair, value in similar.items() if _is_copy(others, pair, value)}
+    near = {pair: _Copy(value) for pair, value in similar.items() if _is_copy(others, pair, value)}
+    for pair, copy in _mirrored_copies(others).items():
+        if not _in_one_group([others[index].case_id for index in pair], groups):
+            near.setdefault(pair, copy)
     yield from _near_copies(others, near, splits)
     told = {tuple(others[index].case_id for index in pair) for pair in near}
     yield from (problem for problem in _repeated_channels(others, channel_names) if problem.case_ids not in told)
@@ -219,21 +235,69 @@ def _is_copy(cases: Sequence[CaseSummary], pair: _Pair, correlation: float) -> b
     return bool(textured) and all(block_correlation(*both) > _SAME_BLOCK for both in textured)
 
 
+def _mirrored_copies(cases: Sequence[CaseSummary]) -> dict[_Pair, _Copy]:
+    """Pairs of which one is nearly the other mirrored, among those that are alike in what mirroring leaves as it is."""
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for index, case in enumerate(cases):
+        if all(signature.cells.any() for signature in case.signatures):
+            alike.setdefault(case.signatures[0].grid, []).append(index)
+    pairs = {pair for indices in alike.values() for pair in _pairs_alike_if_mirrored(cases, indices)}
+    copies = {pair: _as_mirrored(*(cases[index] for index in pair)) for pair in sorted(pairs)}
+    return {pair: copy for pair, copy in copies.items() if copy is not None}
+
+
+def _pairs_alike_if_mirrored(cases: Sequence[CaseSummary], indices: Sequence[int]) -> Iterator[_Pair]:
+    if len(indices) < 2:
+        return
+    cells = np.stack([[symmetric_cells(each) for each in cases[index].signatures] for index in indices], axis=1)
+    count = min(_NEIGHBOURS, len(indices) - 1)
+    for start in range(0, len(indices), _ROWS):
+        rows = cells[:, start : start + _ROWS]
+        distances = np.max([_squared_distances(*both) for both in zip(rows, cells, strict=True)], axis=0)
+        own = np.arange(len(distances))
+        distances[own, start + own] = np.inf
+        for row, neighbours in enumerate(np.argpartition(distances, count - 1, axis=1)[:, :count]):
+            for column in neighbours[distances[row, neighbours] < _SAME_DISTANCE]:
+                one, other = sorted((indices[start + row], indices[column]))
+                yield one, other
+
+
+def _squared_distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = (one**2).sum(axis=1)[:, np.newaxis] + (other**2).sum(axis=1)
+    return np.asarray(lengths - 2 * cells_correlations(one, other))
+
+
+def _as_mirrored(original: CaseSummary, case: CaseSummary) -> _Copy | None:
+    """How `case` is mirrored, where it is nearly `original` so and not as it is."""
+    axes = [axis for axis in range(3) if original.signatures[0].grid[axis] > 1]
+    ways = [way for count in range(len(axes) + 1) for way in combinations(axes, count)]
+    best = max(
+        (_Copy(_mirrored_correlation(original, case, way), way) for way in ways), key=lambda copy: copy.correlation
+    )
+    return best if best.mirrored and best.correlation > _SAME_CELLS else None
+
+
+def _mirrored_correlation(original: CaseSummary, case: CaseSummary, axes: Sequence[int]) -> float:
+    both = zip(original.signatures, case.signatures, strict=True)
+    return min(float(one.cells @ mirrored_cells(other, axes)) for one, other in both)
+
+
 def _near_copies(
-    cases: Sequence[CaseSummary], pairs: Mapping[_Pair, float], splits: Sequence[Split]
+    cases: Sequence[CaseSummary], pairs: Mapping[_Pair, _Copy], splits: Sequence[Split]
 ) -> Iterator[Problem]:
-    for (one, other), correlation in pairs.items():
+    for (one, other), copy in pairs.items():
         original, case = cases[one], cases[other]
         size = "" if original.shape == case.shape else f", shape {case.shape} (z, y, x) instead of {original.shape}"
         same_labels = original.label_digest is not None and original.label_digest == case.label_digest
         labels = ", with the same label map" if same_labels else ""
+        mirrored = f" mirrored along {', '.join(_AXES[axis] for axis in copy.mirrored)}" if copy.mirrored else ""
         yield Problem(
             "warning",
             "near_duplicate",
             case.case_id,
             "imagesTr",
-            f"expected an image of its own, got nearly that of case {original.case_id} (correlation {correlation:.4f}"
-            f"{size}{labels}){_in_folds(original.case_id, case.case_id, splits)}",
+            f"expected an image of its own, got nearly that of case {original.case_id}{mirrored} (correlation "
+            f"{copy.correlation:.4f}{size}{labels}){_in_folds(original.case_id, case.case_id, splits)}",
             "If it is a copy, remove one; if both are of one patient, use --group-by to keep them in one fold.",
             (original.case_id, case.case_id),
         )

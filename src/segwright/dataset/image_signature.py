@@ -1,11 +1,13 @@
 """What is kept of an image to find copies of it: cells that it is averaged in, and a block from its middle.
 
-A copy that was rescaled, stored otherwise or made noisy has the same cells. One that was cropped by a voxel or two has
-other cells, but the same noise in its middle, which no second scan has.
+A copy that was rescaled, resampled, stored otherwise or made noisy has the same cells, and one that was mirrored has
+them mirrored. One that was cropped by a voxel or two has other cells, but the same noise in its middle, which no second
+scan has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +23,43 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """`cells` (1152,) float32 have mean 0 and norm 1, or are 0; `block` (z, y, x) float16 has mean 0, deviation 1."""
+    """`cells` (1152,) float32 have mean 0 and norm 1, or are 0; `block` (z, y, x) float16 has mean 0, deviation 1.
 
+    `grid` (z, y, x) is how the cells lie.
+    """
+
+    grid: tuple[int, int, int]
     cells: NDArray[np.float32]
     block: NDArray[np.float16]
 
 
 def image_signature(channel: NDArray[np.float32]) -> Signature:
     """Make the signature of a channel (z, y, x) without NaN."""
-    means = _cell_means(channel).ravel()
+    grid = _SLICE_CELLS if channel.shape[0] == 1 else _VOLUME_CELLS
+    means = _cell_means(channel, grid).ravel()
     cells = means - means.mean()
     norm = float(np.linalg.norm(cells))
     if norm <= _ROUNDING * float(np.linalg.norm(means)):
-        return Signature(cells=np.zeros_like(cells), block=_middle_block(channel))
-    return Signature(cells=cells / norm, block=_middle_block(channel))
+        return Signature(grid=grid, cells=np.zeros_like(cells), block=_middle_block(channel))
+    return Signature(grid=grid, cells=cells / norm, block=_middle_block(channel))
+
+
+def mirrored_cells(signature: Signature, axes: Sequence[int]) -> NDArray[np.float32]:
+    """The cells (1152,) that the image has when mirrored along `axes`."""
+    return np.flip(signature.cells.reshape(signature.grid), tuple(axes)).ravel()
+
+
+def symmetric_cells(signature: Signature) -> NDArray[np.float32]:
+    """What every mirroring leaves as it is, (144,) for a volume: sums of the cells that mirror each other.
+
+    They are scaled so that those of two images are no further apart than their cells, however one image is mirrored.
+    """
+    cells = signature.cells.reshape(signature.grid)
+    for axis, size in enumerate(signature.grid):
+        if size > 1:
+            half = np.arange(size // 2)
+            cells = (cells.take(half, axis) + np.flip(cells, axis).take(half, axis)) * np.float32(0.5**0.5)
+    return cells.ravel()
 
 
 def cells_correlations(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,16 +81,27 @@ def block_correlation(one: Signature, other: Signature) -> float:
     return float(np.divide(windows @ core, norms, out=np.zeros_like(norms), where=norms > 0).max())
 
 
-def _cell_means(channel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average (z, y, x) axis by axis, the one whose planes are contiguous first; without BLAS, which starts threads."""
+def _cell_means(channel: NDArray[np.float32], grid: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Average (z, y, x) axis by axis, a voxel on the border of two cells by its share in each.
+
+    The axis whose planes are contiguous comes first; without BLAS, which starts threads.
+    """
     cells = channel
-    for axis, count in enumerate(_SLICE_CELLS if channel.shape[0] == 1 else _VOLUME_CELLS):
+    for axis, count in enumerate(grid):
         size = channel.shape[axis]
-        starts = np.arange(count) * size // count
-        stops = np.maximum(np.arange(1, count + 1) * size // count, starts + 1)
         along = np.moveaxis(cells, axis, 0)
-        sums = np.stack([along[start:stop].sum(axis=0) for start, stop in zip(starts, stops, strict=True)])
-        cells = np.moveaxis(sums / (stops - starts).astype(np.float32)[:, None, None], 0, axis)
+        sums = []
+        for cell in range(count):
+            first, too_much_before = divmod(cell * size, count)
+            stop = -(-(cell + 1) * size // count)
+            too_much_behind = stop * count - (cell + 1) * size
+            total = along[first:stop].sum(axis=0)
+            if too_much_before:
+                total -= along[first] * np.float32(too_much_before / count)
+            if too_much_behind:
+                total -= along[stop - 1] * np.float32(too_much_behind / count)
+            sums.append(total)
+        cells = np.moveaxis(np.stack(sums) * np.float32(count / size), 0, axis)
     return cells
 
 
