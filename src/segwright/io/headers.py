@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segwright.errors import SegwrightError
 from segwright.io import nifti_header, text_header
-from segwright.io.integrity import VoxelLayout
+from segwright.io.integrity import VoxelLayout, require_memory, require_plausible_size
 
 # What the other formats, which are pictures, pack into a byte at most in practice.
 _VOXELS_PER_BYTE = 8
@@ -20,9 +20,18 @@ _READ_HEADER: dict[str, Callable[[Path], VoxelLayout]] = {
 
 
 def num_voxels_claimed(path: Path) -> int:
-    """Voxels of all channels in a file; an estimate for pictures, and 0 for a file that cannot be read at all."""
+    """Voxels of all channels in a file; an estimate for pictures, and 0 for a file that will not be read.
+
+    Not read is what has no sound header, or claims more voxels than the file or the free memory could hold.
+    """
     read_header = next((read for ending, read in _READ_HEADER.items() if path.name.lower().endswith(ending)), None)
     try:
-        return path.stat().st_size * _VOXELS_PER_BYTE if read_header is None else read_header(path).num_voxels
+        if read_header is None:
+            return path.stat().st_size * _VOXELS_PER_BYTE
+        layout = read_header(path)
+        if layout.is_plain:
+            require_plausible_size(layout)
+        require_memory(layout)
+        return layout.num_voxels
     except (SegwrightError, OSError):  # told by whoever reads the file
         return 0
