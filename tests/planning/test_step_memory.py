@@ -78,16 +78,42 @@ class Steps:
         self.optimizer.step()
 
 
-def peak_of_a_step(steps: Steps) -> int:
-    """Bytes beyond what is there before the step, gradients of the step before aside, as torch's profiler has them."""
+# what they put out is taken by operations within them; what they take themselves they work with, and release
+CONVOLUTIONS = ("aten::convolution_backward", "aten::mkldnn_convolution")
+
+
+def peaks_of_a_step(steps: Steps) -> tuple[int, int]:
+    """Bytes beyond what is there before the step, gradients of the step before aside, as torch's profiler has them.
+
+    The first peak is that of torch's own tensors. The second has what convolutions work with as well: that is the
+    library's choice for the processor, next to nothing with AVX-512 and columns of the map with AVX2.
+    """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         steps.step()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    operations: list[tuple[Any, list[int]]] = []  # those that are under way, with the working memory of each
+    tensors = working = 0
+    peaks = [0, 0]
+    for event in events:
+        while operations and operations[-1][0].end_ns() < event.start_ns():
+            operations.pop()
+        if event.name() != "[memory]":
+            operations.append((event, []))
+            continue
+        operation, taken = operations[-1] if operations else (None, [])
+        size = event.nbytes()
+        is_in_convolution = operation is not None and operation.name() in CONVOLUTIONS
+        if is_in_convolution and size > 0:
+            taken.append(size)
+            working += size
+        elif is_in_convolution and -size in taken:
+            taken.remove(-size)
+            working += size
+        else:
+            tensors += size
+        peaks = [max(peaks[0], tensors), max(peaks[1], tensors + working)]
+    assert working == 0
+    return peaks[0], peaks[1]
 
 
 @pytest.mark.filterwarnings("ignore")  # the profiler's own
@@ -100,7 +126,9 @@ def test_the_peak_is_the_one_that_torch_counts(case: str) -> None:
     there = sum(parameter.nbytes for parameter in steps.network.parameters()) * 2
     loaded = sum(target.nbytes for target in steps.target) + (steps.image.nbytes if channels > 1 else 0)
     loaded += steps.image.nbytes if channels == 1 else 0
-    assert estimate(*CASES[case]).total == pytest.approx(peak_of_a_step(steps) + there + loaded, rel=0.02)
+    tensors, with_working_memory = (peak + there + loaded for peak in peaks_of_a_step(steps))
+    assert 0.98 * tensors <= estimate(*CASES[case]).total <= 1.02 * with_working_memory
+    assert with_working_memory <= 1.15 * estimate(*CASES[case]).total
 
 
 def estimate(
