@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +145,48 @@ def test_a_network_of_the_users_own_is_measured_as_it_is(tmp_path: Path) -> None
     measured = measure_step(plan, "tiny", description, trainer=f"{file}:Mine", held_memory=False)
     assert measured.fits, measured.problem
     assert measured.seconds_per_iteration is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_the_measuring_process_ends_with_the_one_that_asked_for_it(tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(
+        "import os, pathlib, time\n"
+        "from segwright import Trainer\n\n"
+        "class Waiting(Trainer):\n"
+        "    def __init__(self, *arguments, **others):\n"
+        "        super().__init__(*arguments, **others)\n"
+        "        pathlib.Path(__file__).with_name('started').write_text(str(os.getpid()))\n"
+        "        time.sleep(600)\n"
+    )
+    plan, description = prepare(HIPPO, "3d_fullres", SMALL)
+    plan.write(tmp_path / "plans.json")
+    description.write(tmp_path / "dataset.json")
+    script = (
+        "from segwright.dataset.description import DatasetDescription\n"
+        "from segwright.planning.plan import Plan\n"
+        "from segwright.training.step_measurement import measure_step\n"
+        "from pathlib import Path\n"
+        "plan, description = Plan.read(Path('plans.json')), DatasetDescription.read(Path('dataset.json'))\n"
+        "measure_step(plan, 'tiny', description, trainer='waiting.py:Waiting')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as asking:
+        measuring = int(eventually(lambda: (tmp_path / "started").read_text()))
+        asking.kill()
+    assert eventually(lambda: not is_running(measuring))
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """What `look` comes to give, within a minute."""
+    for _ in range(600):
+        with contextlib.suppress(FileNotFoundError):
+            if found := look():
+                return found
+        time.sleep(0.1)
+    pytest.fail("it did not come to be in a minute")

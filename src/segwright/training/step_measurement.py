@@ -45,6 +45,7 @@ _OUT_OF_MEMORY = (
     "could not create a memory",
     "bad_alloc",
 )
+_SIGNAL_AT_DEATH_OF_PARENT = 1  # of Linux's prctl
 _SIGNALS_OF_MEMORY = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS")
 
 
@@ -112,6 +113,7 @@ def measure_step(
         "trainer": trainer,
         "memory_limit_bytes": memory_limit_bytes,
         "held_memory": held_memory,
+        "parent": os.getpid(),
     }
     run = subprocess.run(
         [sys.executable, "-m", "segwright.training.step_measurement"],
@@ -144,11 +146,20 @@ def measure_step(
 def main() -> None:
     """Read a request from stdin, answer with a measurement on stdout."""
     request = json.loads(sys.stdin.read())
+    _end_with(request["parent"])
     import torch
 
     device = torch.device(request["device"])
     measure = _measure_on_cpu if device.type == "cpu" else _measure_on_accelerator
     print(json.dumps(asdict(measure(_trainer_of(request, device), request))))
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux end this process when its parent ends, however that comes: nobody else would, and it takes memory."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SIGNAL_AT_DEATH_OF_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            sys.exit("the process that asked for the measurement has ended")
 
 
 def _trainer_of(request: Mapping[str, Any], device: torch.device) -> Trainer:
