@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from examples import examples
 from segwright.errors import PlanError
 from segwright.planning.configuration import Resampling
-from segwright.preprocessing.operators import resample_axes
+from segwright.preprocessing.label_resampling import resample_logits_to_labels
+from segwright.preprocessing.operators import NEAREST_OF_TORCH, nearest_index, resample_axes
 from segwright.preprocessing.resampling import resample_image, resample_logits, separate_axis
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -174,3 +175,30 @@ def test_logits_are_resampled_as_images_are() -> None:
 def test_what_is_unknown_is_refused(resampling: Resampling) -> None:
     with pytest.raises(PlanError, match="expected"):
         run(np.ones((1, 2, 2, 2), np.float32), (3, 3, 3), resampling)
+
+
+def test_nearest_across_slices_rounds_as_torch_does_where_the_torch_variant_asks_for_it() -> None:
+    parted = 0
+    for size in range(1, 61):
+        index = torch.arange(size, dtype=torch.float32)[None, None]
+        for new_size in range(1, 131):
+            expected = torch.nn.functional.interpolate(index, new_size, mode="nearest-exact")[0, 0].numpy()
+            np.testing.assert_array_equal(nearest_index(size, new_size, NEAREST_OF_TORCH), expected)
+            parted += not np.array_equal(nearest_index(size, new_size), expected)
+    assert parted > 100  # scipy rounds exact ties otherwise
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [((2, 12, 12), (49, 14, 14)), ((20, 6, 5), (46, 6, 5)), ((30, 6, 5), (11, 7, 7))]
+)
+def test_the_torch_variant_takes_the_slices_that_torch_takes(old: tuple[int, ...], new: tuple[int, ...]) -> None:
+    image = np.random.default_rng(1).normal(size=(1, *old)).astype(np.float32)
+    torch_variant = Resampling("resample_torch_fornnunet", 1, 0, None, {"is_seg": False})
+    spacing = {"current_spacing_mm": (8.0, 1.0, 1.0), "new_spacing_mm": (1.0, 1.0, 1.0), "resampling": torch_variant}
+    interpolate = torch.nn.functional.interpolate
+    in_plane = interpolate(torch.from_numpy(image), new[1:], mode="bilinear")
+    expected = interpolate(in_plane[None], new, mode="nearest-exact")[0].numpy()
+    np.testing.assert_allclose(resample_image(image, new, **spacing), expected, atol=1e-5)
+    logits = np.concatenate([image, -image])
+    decided = resample_logits_to_labels(logits, new, **spacing)
+    np.testing.assert_array_equal(decided, (expected[0] < 0).astype(np.int16))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from examples import examples
 from segwright.planning.configuration import Resampling
 from segwright.preprocessing.label_resampling import resample_labels, resample_logits_to_labels
+from segwright.preprocessing.operators import NEAREST, NEAREST_OF_TORCH, nearest_index
 from segwright.preprocessing.resampling import resample_image, resample_logits
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -246,7 +247,7 @@ def test_separate_slices_are_resampled_as_images_of_their_own(
 ) -> None:
     image, label_map = noise(old, seed), scattered(old, seed)
     in_plane = tuple(1 if other == axis else size for other, size in enumerate(new))
-    nearest = np.floor((np.arange(new[axis]) + 0.5) * (old[axis] / new[axis])).astype(int)
+    nearest = nearest_index(old[axis], new[axis], NEAREST_OF_TORCH if how is TORCH else NEAREST)
 
     def slice_by_slice(volume: NDArray[Any], resample: Any) -> NDArray[Any]:
         slices = [resample(part, in_plane, how) for part in np.split(volume, old[axis], axis=axis + 1)]

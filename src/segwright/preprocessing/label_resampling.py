@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.preprocessing.operators import AxisTable, axis_table, nearest_table, resample_axes, resample_axis
+from segwright.preprocessing.operators import (
+    NEAREST_OF_TORCH,
+    AxisTable,
+    axis_table,
+    nearest_table,
+    resample_axes,
+    resample_axis,
+)
 from segwright.preprocessing.resampling import NONE, TORCH, orders_of, resample_image, separate_axis_of
 
 if TYPE_CHECKING:
@@ -48,7 +55,7 @@ def resample_labels(
     if resampling.function == TORCH:
         one_by_one = bool(resampling.kwargs.get("memefficient_seg_resampling", False))
         resample = _resample_half_precision if not one_by_one else _resample_above_half
-        return np.stack([_with_axis_nearest(volume, shape, axis, resample) for volume in labels])
+        return np.stack([_with_axis_nearest_of_torch(volume, shape, axis, resample) for volume in labels])
     return np.stack([_resample_spline(volume, shape, axis, order, order_z) for volume in labels])
 
 
@@ -137,7 +144,7 @@ def _draw(logits: NDArray[np.float32], drawn_as: NDArray[np.int16], regions: boo
 
 def _tables(shape: Sequence[int], new_shape: Sequence[int], orders: Sequence[int]) -> list[AxisTable]:
     return [
-        axis_table(size, new_size) if order == 1 else nearest_table(size, new_size)
+        axis_table(size, new_size) if order == 1 else nearest_table(size, new_size, order)
         for size, new_size, order in zip(shape, new_shape, orders, strict=True)
     ]
 
@@ -192,7 +199,7 @@ def _overwrite_above_half(
     return out
 
 
-def _with_axis_nearest(
+def _with_axis_nearest_of_torch(
     labels: NDArray[np.int16],
     shape: tuple[int, ...],
     axis: int | None,
@@ -202,7 +209,7 @@ def _with_axis_nearest(
         return resample(labels, shape)
     in_plane = list(shape)
     in_plane[axis] = labels.shape[axis]
-    return resample_axis(resample(labels, tuple(in_plane)), axis, shape[axis], 0)
+    return resample_axis(resample(labels, tuple(in_plane)), axis, shape[axis], NEAREST_OF_TORCH)
 
 
 def _resample_half_precision(labels: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int16]:

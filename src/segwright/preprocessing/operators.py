@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 _ROWS_PER_BAND = 64
 _NEGLIGIBLE = 1e-8  # below float32's resolution for values of the data's own size
 
+# Orders that are no splines: the nearest voxel as scipy rounds, and as torch does ("nearest-exact"), who part at ties.
+NEAREST, NEAREST_OF_TORCH = 0, -1
+
 Precision = Literal["float32", "float64"]
 
 
@@ -77,20 +80,33 @@ def axis_table(size: int, new_size: int) -> AxisTable:
 
 
 @lru_cache(maxsize=256)
-def nearest_table(size: int, new_size: int) -> AxisTable:
+def nearest_table(size: int, new_size: int, order: int = NEAREST) -> AxisTable:
     """A table that takes the nearest voxel with weight 1."""
-    nearest = axis_table(size, new_size).taps[2]
+    nearest = nearest_index(size, new_size, order)
     ones = np.ones(new_size)
     return AxisTable(np.stack([nearest] * 3), np.stack([ones, 0 * ones]))
 
 
+def nearest_index(size: int, new_size: int, order: int = NEAREST) -> NDArray[np.int64]:
+    """Index (new_size,) of the voxel nearest to each new one, by `NEAREST` or `NEAREST_OF_TORCH`.
+
+    Torch reckons in float32 with one rounding for product and sum, which exact ties fall to one side or the other by.
+    """
+    if order == NEAREST:
+        return np.asarray(axis_table(size, new_size).taps[2])
+    scale = np.float64(np.float32(size) / np.float32(new_size))
+    position = (scale * (np.arange(new_size) + 0.5) - 0.5).astype(np.float32)
+    nearest = np.floor(np.maximum(position, 0) + np.float32(0.5)).astype(np.int64)
+    return np.asarray(np.minimum(nearest, size - 1))
+
+
 def resample_axis(volume: NDArray[Any], axis: int, new_size: int, order: int) -> NDArray[Any]:
-    """Resample `volume` (z, y, x) along one axis by a spline of `order`, in its own precision; order 0 is nearest."""
+    """Resample `volume` (z, y, x) along one axis by a spline of `order`, in its own precision, or by the nearest."""
     size = volume.shape[axis]
     if size == new_size:
         return volume
-    if order == 0:
-        return np.asarray(volume.take(axis_table(size, new_size).taps[2], axis=axis))
+    if order <= NEAREST:
+        return np.asarray(volume.take(nearest_index(size, new_size, order), axis=axis))
     shape = [*volume.shape[:axis], new_size, *volume.shape[axis + 1 :]]
     out = np.empty(shape, dtype=volume.dtype)
     source, target = (volume, out) if axis else (volume.reshape(1, size, -1), out.reshape(1, new_size, -1))

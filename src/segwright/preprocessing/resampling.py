@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.errors import PlanError, message
-from segwright.preprocessing.operators import resample_axes, resample_axis
+from segwright.preprocessing.operators import NEAREST, NEAREST_OF_TORCH, resample_axes, resample_axis
 
 if TYPE_CHECKING:
     from segwright.planning.configuration import Resampling
@@ -104,7 +104,7 @@ def resample_logits(
 
 
 def orders_of(resampling: Resampling) -> tuple[int, int]:
-    """Spline orders in plane and across separate slices; nnU-Net's torch variant is always linear and nearest.
+    """Orders in plane and across separate slices (see `operators`); nnU-Net's torch variant is linear and nearest.
 
     Raises:
         PlanError: the function or an argument of it is unknown.
@@ -130,20 +130,20 @@ def orders_of(resampling: Resampling) -> tuple[int, int]:
                     remedy="Remove the argument.",
                 )
             )
-    return 1, 0
+    return 1, NEAREST_OF_TORCH
 
 
 def _resample_slices(
     channel: NDArray[Any], shape: tuple[int, ...], axis: int, order: int, order_z: int
 ) -> NDArray[Any]:
     in_plane = tuple(other for other in range(3) if other != axis)
-    if order_z == 0 and shape[axis] < channel.shape[axis]:  # drop slices before working on them
-        channel = resample_axis(channel, axis, shape[axis], 0)
+    if order_z <= NEAREST and shape[axis] < channel.shape[axis]:  # drop slices before working on them
+        channel = resample_axis(channel, axis, shape[axis], order_z)
     if any(channel.shape[other] != shape[other] for other in in_plane):
         low, high = channel.min(axis=in_plane, keepdims=True), channel.max(axis=in_plane, keepdims=True)
         channel = _interpolate(channel, shape, order, in_plane, low, high)
-    if order_z == 0:
-        return resample_axis(channel, axis, shape[axis], 0)
+    if order_z <= NEAREST:
+        return resample_axis(channel, axis, shape[axis], order_z)
     # across slices the reference leaves the overshoot of splines
     return _interpolate(channel, shape, order_z, (axis,), channel.min(), channel.max(), clip=order_z == 1)
 
@@ -159,7 +159,7 @@ def _interpolate(
     clip: bool = True,
 ) -> NDArray[Any]:
     """Resample along `axes`, reckoning around the middle of the range from `low` to `high`, which all voxels are in."""
-    if order == 0:
+    if order == NEAREST:
         return resample_axes(channel, shape, order, axes)
     offset = _offset(low.min(), high.max())
     out = resample_axes(channel - offset if offset else channel, shape, order, axes)
