@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from segwright.dataset import RawDataset
 from segwright.errors import DatasetError, LockedError, PlanError
 from segwright.io import reader_named
 from segwright.planning.plan import Plan
-from segwright.preprocessing.cohort import RECORD_NAME, PreprocessResult, preprocess_dataset
+from segwright.preprocessing.cohort import RECORD_NAME, SOURCES_NAME, PreprocessResult, preprocess_dataset
 from segwright.preprocessing.store import PreprocessedStore
 
 PLANS = Path(__file__).parent.parent / "golden" / "plans" / "Dataset903_Hippo__nnUNetPlans.json"
@@ -155,14 +156,65 @@ def test_overwriting_makes_everything_anew(dataset: RawDataset, folder: Path) ->
     assert run(dataset, folder, overwrite=True).done == ("a", "b", "c")
 
 
+def as_nnunet_leaves_it(folder: Path) -> None:
+    """A folder that says nothing of settings and files."""
+    for name in (RECORD_NAME, SOURCES_NAME):
+        (folder / name).unlink()
+
+
 def test_nnunets_own_folders_are_taken_as_they_are(dataset: RawDataset, folder: Path) -> None:
     run(dataset, folder)
     store = store_of(folder)
-    (store.folder / RECORD_NAME).unlink()
+    as_nnunet_leaves_it(store.folder)
     (store.folder / "c.pkl").unlink()
-    age(*store.folder.glob("*.pkl"))
     assert run(dataset, folder, plan_with(spacing=[2.0, 1.0, 1.0])).done == ("c",)
     assert not (store.folder / RECORD_NAME).exists()
+
+
+def test_a_label_map_that_is_newer_than_nnunets_case_makes_it_anew(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    as_nnunet_leaves_it(store_of(folder).folder)
+    age(store_of(folder).folder / "b.pkl")
+    assert run(dataset, folder).done == ("b",)
+    assert run(dataset, folder).done == ()
+
+
+def test_a_case_that_is_replaced_by_an_older_one_is_done_again(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    path = dataset.folder / "labelsTr" / "b.mha"
+    write_volume(np.ones((10, 12, 14), np.uint8), path)
+    age(path)
+    assert run(dataset, folder).done == ("b",)
+    assert (store_of(folder).open("b").seg[:] == 1).all()
+    assert (folder / "gt_segmentations" / "b.mha").read_bytes() == path.read_bytes()
+    assert run(dataset, folder).done == ()
+
+
+def test_a_copied_workspace_is_not_made_anew(dataset: RawDataset, folder: Path, tmp_path: Path) -> None:
+    run(dataset, folder)
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(tmp_path / name, tmp_path / "moved" / name)
+    moved = RawDataset.open(tmp_path / "moved" / "raw" / dataset.folder.name)
+    assert run(moved, tmp_path / "moved" / "preprocessed" / folder.name).done == ()
+
+
+def test_a_torn_note_of_sources_is_no_note(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    path = store_of(folder).folder / SOURCES_NAME
+    path.write_bytes(path.read_bytes()[:-9])
+    assert run(dataset, folder).done == ()
+
+
+def test_cases_that_the_data_set_has_no_more_are_removed(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    store_of(folder).folder.joinpath("notes.txt").write_text("mine")
+    rest = replace(dataset, cases=dataset.cases[:2])
+    result = run(rest, folder)
+    assert (result.skipped, result.removed) == (("a", "b"), ("c",))
+    assert store_of(folder).case_ids() == ("a", "b")
+    assert not list(store_of(folder).folder.glob("c*"))
+    assert store_of(folder).folder.joinpath("notes.txt").exists()
+    assert run(dataset, folder).done == ("c",)
 
 
 def test_a_case_that_a_power_cut_tore_is_made_again(dataset: RawDataset, folder: Path) -> None:

@@ -47,7 +47,8 @@ def preprocess(
 ) -> int:
     """Crop, normalise, resample and store every case.
 
-    Cases that are done are skipped. A data set without any plans is checked and planned first.
+    Cases that are done, and whose files are what they were, are skipped. A data set without any plans is checked and
+    planned first.
 
     \b
     Examples:
@@ -84,6 +85,7 @@ def preprocess_configurations(
         CasesFailedError, DatasetError: naming the cases that could not be done; the others are.
     """
     from segwright.dataset import RawDataset
+    from segwright.dataset.problems import some
     from segwright.preprocessing.cohort import preprocess_dataset
 
     raw = RawDataset.open(location.raw, environ=os.environ)
@@ -92,6 +94,8 @@ def preprocess_configurations(
             raw, plan, names, location.preprocessed, workers=workers, overwrite=overwrite, progress=progress
         )
     terminal.note(f"{', '.join(names)}: {len(result.done)} cases preprocessed, {len(result.skipped)} were done before.")
+    if result.removed:
+        terminal.note(f"Removed, as the data set does not have them any more: {some(result.removed)}.")
     refuse_failures(result.failures, len(raw.cases), "preprocessed")
 
 

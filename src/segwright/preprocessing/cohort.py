@@ -6,9 +6,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from segwright.dataset.case_size import largest_case_voxels
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.description import FILE_NAME as DESCRIPTION_NAME
 from segwright.dataset.raw import RawDataset
+from segwright.dataset.sources import Sources, note_sources, noted_sources, sources_of
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.errors import DatasetError, LockedError, PlanError, message
 from segwright.io import reader_named
@@ -30,6 +31,7 @@ from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
 
 REFERENCES_NAME = "gt_segmentations"
 RECORD_NAME = Path(OWN_FOLDER) / "preprocessing.json"
+SOURCES_NAME = Path(OWN_FOLDER) / "sources.jsonl"
 # there while cases are written that are not flushed to the disk yet
 _UNFLUSHED_NAME = Path(OWN_FOLDER) / "unflushed"
 _RECORD_FORMAT = 1
@@ -42,16 +44,21 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """Case ids by what became of them. A case is skipped if it was done before for all configurations."""
+    """Case ids by what became of them. A case is skipped if it was done before for all configurations.
+
+    Removed from the folders are cases that the data set does not have any more.
+    """
 
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     failures: tuple[CaseFailure, ...]
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Task:
     case: Case
+    sources: Sources
     configurations: tuple[Configuration, ...]
     reference: Path | None
 
@@ -69,10 +76,11 @@ def preprocess_dataset(
     """Preprocess all cases for some configurations of a plan into `preprocessed/DatasetXXX_Name`.
 
     Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json if
-    the raw data set has one. A case is skipped if it is complete, newer than its image and label map, and made with
-    the same settings; with other settings, or `overwrite`, the whole folder is made anew. nnU-Net's own folders,
-    which say nothing of settings, are completed and otherwise taken as they are. A case that fails is reported in
-    the result and stops no other. By default there are as many workers as cores and memory allow.
+    the raw data set has one. A case is skipped if it is complete, newer than its image and label map, made of these
+    very files, and with the same settings; with other settings, or `overwrite`, the whole folder is made anew. Of
+    nnU-Net's own folders, which say nothing of files and settings, newer cases are taken as they are. A case that the
+    data set does not have any more is removed. A case that fails is reported in the result and stops no other. By
+    default there are as many workers as cores and memory allow.
 
     Raises:
         PlanError, DatasetError: before any case is touched.
@@ -87,7 +95,10 @@ def preprocess_dataset(
             _prepare_folder(
                 preprocessed_folder / configuration.data_identifier, _record(plan, configuration, dataset), overwrite
             )
-        tasks = [_task(case, configurations, dataset, preprocessed_folder) for case in dataset.cases]
+        folders = [preprocessed_folder / configuration.data_identifier for configuration in configurations]
+        removed = _remove_abandoned_cases(folders, dataset)
+        noted = {folder: noted_sources(folder / SOURCES_NAME) for folder in folders}
+        tasks = [_task(case, configurations, dataset, preprocessed_folder, noted) for case in dataset.cases]
         unflushed = [
             preprocessed_folder / each.data_identifier
             for each in configurations
@@ -95,7 +106,8 @@ def preprocess_dataset(
             or (preprocessed_folder / each.data_identifier / _UNFLUSHED_NAME).exists()
         ]
         with _flushed_at_the_end(unflushed):
-            return _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
+            result = _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
+    return replace(result, removed=removed)
 
 
 def _run(
@@ -124,6 +136,8 @@ def _run(
             failures.append(result)
         else:
             done.append(task.case.case_id)
+            for configuration in task.configurations:
+                note_sources(folder / configuration.data_identifier / SOURCES_NAME, task.case.case_id, task.sources)
     return PreprocessResult(
         done=tuple(sorted(done)),
         skipped=tuple(task.case.case_id for task in tasks if task not in wanted),
@@ -170,25 +184,32 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
             os.replace(unfinished, task.reference)
 
 
-def _task(case: Case, configurations: Sequence[Configuration], dataset: RawDataset, folder: Path) -> _Task:
-    """What is left to do for a case."""
+def _task(
+    case: Case,
+    configurations: Sequence[Configuration],
+    dataset: RawDataset,
+    folder: Path,
+    noted: Mapping[Path, Mapping[str, Sources]],
+) -> _Task:
+    """What is left to do for a case; `noted` has what its arrays were made of, by their folder."""
     assert case.label_path is not None
     try:
+        sources = sources_of(case)
         label = case.label_path.stat()
         changed = max(label.st_mtime, *(path.stat().st_mtime for path in case.image_paths))
     except OSError:  # a link to nothing, which its reader tells of
-        return _Task(case=case, configurations=tuple(configurations), reference=None)
+        return _Task(case=case, sources=[], configurations=tuple(configurations), reference=None)
     reference = folder / REFERENCES_NAME / f"{case.case_id}{dataset.description.file_ending}"
     copy = reference.stat() if reference.is_file() else None
     copied = copy is not None and copy.st_mtime >= label.st_mtime and copy.st_size == label.st_size
+    left = []
+    for configuration in configurations:
+        made_in = folder / configuration.data_identifier
+        made_of = noted[made_in].get(case.case_id, sources)
+        if made_of != sources or not _is_done(case.case_id, made_in, changed):
+            left.append(configuration)
     return _Task(
-        case=case,
-        configurations=tuple(
-            configuration
-            for configuration in configurations
-            if not _is_done(case.case_id, folder / configuration.data_identifier, changed)
-        ),
-        reference=None if copied else reference,
+        case=case, sources=sources, configurations=tuple(left), reference=None if copied and not left else reference
     )
 
 
@@ -196,8 +217,19 @@ def _is_done(case_id: str, folder: Path, changed: float) -> bool:
     store = PreprocessedStore(folder)
     if not store.is_complete(case_id) or ((folder / _UNFLUSHED_NAME).exists() and not store.is_whole(case_id)):
         return False
-    is_own = (folder / RECORD_NAME).is_file()
-    return not is_own or (folder / f"{case_id}.pkl").stat().st_mtime >= changed
+    return (folder / f"{case_id}.pkl").stat().st_mtime >= changed
+
+
+def _remove_abandoned_cases(folders: Sequence[Path], dataset: RawDataset) -> tuple[str, ...]:
+    """Remove cases that the data set does not have any more, which would be trained on (nnU-Net makes all anew)."""
+    own = {case.case_id for case in dataset.cases}
+    removed: set[str] = set()
+    for folder in folders:
+        store = PreprocessedStore(folder)
+        for case_id in set(store.case_ids()) - own:
+            store.remove(case_id)
+            removed.add(case_id)
+    return tuple(sorted(removed))
 
 
 @contextmanager
