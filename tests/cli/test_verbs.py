@@ -78,6 +78,37 @@ def test_a_changed_case_is_checked_and_measured_again(segwright, workspace: Path
     assert fingerprint.read_text() != before
 
 
+def test_a_case_replaced_by_an_older_file_is_measured_again(segwright, workspace: Path) -> None:
+    image = workspace / "raw" / NAME / "imagesTr" / "ballTr_000_0000.nii.gz"
+    fingerprint = workspace / "preprocessed" / NAME / "dataset_fingerprint.json"
+    assert segwright("plan", 1, "--workspace", workspace, "--workers", 1, "--clean").code == 0
+    before = fingerprint.read_text()
+    shutil.copyfile(image.with_name("ballTr_001_0000.nii.gz"), image)
+    os.utime(image, (1, 1))
+    assert segwright("plan", 1, "--workspace", workspace, "--workers", 1).code == 0
+    assert fingerprint.read_text() != before
+
+
+def test_another_reader_measures_again(segwright, workspace: Path) -> None:
+    path = workspace / "raw" / NAME / "dataset.json"
+    fingerprint = workspace / "preprocessed" / NAME / "dataset_fingerprint.json"
+    words = ("plan", 1, "--workspace", workspace, "--workers", 1)
+    assert segwright(*words, "--clean").code == 0
+    measured_at = fingerprint.stat().st_mtime_ns
+    assert segwright(*words).code == 0
+    assert fingerprint.stat().st_mtime_ns == measured_at
+    path.write_text(json.dumps({**json.loads(path.read_text()), "overwrite_image_reader_writer": "NibabelIO"}))
+    assert segwright(*words).code == 0
+    assert fingerprint.stat().st_mtime_ns > measured_at
+
+
+@pytest.mark.parametrize("name", ["../../mine", "a/b", "", ".hidden"])
+def test_a_plans_name_that_leads_elsewhere_is_refused(segwright, workspace: Path, name: str) -> None:
+    outcome = segwright("plan", 1, "--workspace", workspace, "--workers", 1, "--plans-name", name)
+    assert outcome.code == 2
+    assert "--plans-name: expected a name of letters" in outcome.err
+
+
 def test_plan_options(segwright, workspace: Path) -> None:
     words = ("plan", 1, "--workspace", workspace, "--workers", 1, "--json")
     plans = json_of(segwright(*words, "--planner", "nnUNetPlannerResEncM", "--plans-name", "Mine"))

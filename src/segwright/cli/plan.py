@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,9 @@ from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
 from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
-from segwright.errors import PlanError, SettingsError, message
+from segwright.errors import PlanError, SegwrightError, SettingsError, message
+from segwright.io.atomic import write_json_atomic
+from segwright.io.json_file import read_json
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
 
+# beside the fingerprint: of which files it was measured
+MEASURED_NAME = ".fingerprint_sources.json"
 WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.dataset.case_check", "segwright.fingerprint")
 
 PlannerOption = Annotated[
@@ -141,10 +145,12 @@ def plan_dataset(
     from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
+    _refuse_plans_name(plans_name)
     dataset = RawDataset.open(location.raw, environ=os.environ)
     # told now if other folds are there, not after the measuring
     splits = None if group_by is None else _grouped_folds(location, dataset, group_by)
-    measured = _measured_before(location.preprocessed, dataset) if not clean else None
+    what = _what_is_measured(dataset)
+    measured = _measured_before(location.preprocessed, dataset, what) if not clean else None
     if measured is None:
         measured = (
             _measure(terminal, dataset, workers)
@@ -152,11 +158,13 @@ def plan_dataset(
             else _check_and_measure(terminal, location, dataset, workers, group_by)
         )
         measured.write(location.preprocessed / FILE_NAME)
+        if what is not None:
+            write_json_atomic(location.preprocessed / MEASURED_NAME, what)
     made = make_plan(
         measured,
         dataset.description,
         dataset_name=location.name,
-        image_reader_writer=dataset.reader().name,
+        image_reader_writer=dataset.reader().name if what is None else what["reader"],
         planner=planner,
         gpu_memory_gb=gpu_memory,
         overwrite_target_spacing_mm=target_spacing,
@@ -194,20 +202,56 @@ def _grouped_folds(location: DatasetLocation, dataset: RawDataset, group_by: str
     return grouped_splits(location.preprocessed, location.raw, case_ids, read_groups(group_by, case_ids))
 
 
-def _measured_before(folder: Path, dataset: RawDataset) -> Fingerprint | None:
-    """The fingerprint that is there, if it has every case of the data set and is newer than all of them."""
+def _what_is_measured(dataset: RawDataset) -> dict[str, Any] | None:
+    """What decides the fingerprint: the reader, and the files of every case as they are now.
+
+    None where that cannot be said, since a file is not there or cannot be read, which the check tells of.
+    """
+    from segwright.dataset.sources import sources_of
+
+    try:
+        return {
+            "reader": dataset.reader().name,
+            "num_channels": len(dataset.description.channel_names),
+            "cases": {case.case_id: sources_of(case) for case in dataset.cases},
+        }
+    except (SegwrightError, OSError):
+        return None
+
+
+def _measured_before(folder: Path, dataset: RawDataset, what: dict[str, Any] | None) -> Fingerprint | None:
+    """The fingerprint that is there, if it has every case, is newer than all of them, and was not made of other files.
+
+    nnU-Net's does not say of which files it was made.
+    """
     from segwright.fingerprint import FILE_NAME, Fingerprint
 
     path = folder / FILE_NAME
-    if not path.is_file():
+    if what is None or not path.is_file():
         return None
     try:
         measured, measured_at = Fingerprint.read(path), path.stat().st_mtime
+        noted = folder / MEASURED_NAME
+        is_own = noted.is_file() and noted.stat().st_mtime >= measured_at
+        if is_own and read_json(noted, error=PlanError) != what:
+            return None
     except PlanError:  # it is measured again, which is what its message would ask for
         return None
     files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
     complete = len(measured.spacings_mm) == len(dataset.cases)
     return measured if complete and all(file.stat().st_mtime <= measured_at for file in files) else None
+
+
+def _refuse_plans_name(name: str | None) -> None:
+    if name is not None and not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise SettingsError(
+            message(
+                "--plans-name",
+                expected="a name of letters, digits, '_', '-' and '.', as the file and folders are named by it",
+                got=repr(name),
+                remedy="Try --plans-name myPlans.",
+            )
+        )
 
 
 def _earlier_plan(path: Path) -> Plan:
@@ -263,6 +307,7 @@ def _plan_from_files(
                 remedy="Try `segwright plan Dataset004_Hippocampus`.",
             )
         )
+    _refuse_plans_name(plans_name)
     description = DatasetDescription.read(dataset_json)
     made = make_plan(
         Fingerprint.read(fingerprint),
