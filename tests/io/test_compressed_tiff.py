@@ -1,0 +1,23 @@
+"""TIFFs compressed in the ways that microscopes and their programs write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from segwright.io import reader_named
+
+PIXELS = np.arange(120, dtype=np.uint16).reshape(10, 12)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits", "zstd"])
+def test_pictures_and_stacks_are_read(tmp_path: Path, compression: str) -> None:
+    tifffile.imwrite(tmp_path / "a_0000.tif", PIXELS, compression=compression)
+    picture = reader_named("NaturalImage2DIO").read_image([tmp_path / "a_0000.tif"])
+    np.testing.assert_array_equal(picture.array[0, 0], PIXELS)
+    tifffile.imwrite(tmp_path / "b_0000.tif", np.stack([PIXELS, PIXELS + 7]), compression=compression)
+    stack = reader_named("Tiff3DIO").read_image([tmp_path / "b_0000.tif"])
+    np.testing.assert_array_equal(stack.array[0], np.stack([PIXELS, PIXELS + 7]))
