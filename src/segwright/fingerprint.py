@@ -186,7 +186,8 @@ def _measure_case(case: Case, image: Image, label_map: Image, *, num_samples: in
     cropped = [channel[inside] for channel in image.array]
     drawn = _times_drawn(int(np.count_nonzero(foreground)), num_samples, len(cropped))
     return CaseMeasurement(
-        spacing_mm=tuple(float(value) for value in image.properties["spacing"]),
+        # whole numbers stay so in the file, as in nnU-Net's: 999, 1, 1 for pictures
+        spacing_mm=tuple(mm if isinstance(mm, int) else float(mm) for mm in image.properties["spacing"]),
         shape_after_crop=foreground.shape,
         relative_size=float(np.prod(foreground.shape) / np.prod(image.array.shape[1:])),
         samples=tuple(_count(channel[foreground], times) for channel, times in zip(cropped, drawn, strict=True)),

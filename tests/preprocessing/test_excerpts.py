@@ -37,11 +37,12 @@ def test_all_variants_are_there() -> None:
     assert len(VARIANTS) == 11
 
 
-@pytest.mark.parametrize("excerpt", ["hippocampus", "spinal_cord", "ct"])
+@pytest.mark.parametrize("excerpt", ["hippocampus", "spinal_cord", "ct", "nuclei"])
 def test_fingerprints_equal_nnunets(excerpt: str, tmp_path: Path) -> None:
     variant = EXCERPTS / excerpt / "default"
     golden = json.loads(variant.with_suffix(".json").read_text())
     measured, expected = fingerprint_dataset(dataset_of(variant, golden, tmp_path)).to_json(), golden["fingerprint"]
+    assert json.dumps(measured["spacings"]) == json.dumps(expected["spacings"])
     assert list(measured) == list(expected)
     for channel, intensities in expected.pop(INTENSITIES).items():
         assert measured[INTENSITIES][channel] == pytest.approx(intensities, rel=1e-6)  # nnU-Net averages in float32
