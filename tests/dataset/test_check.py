@@ -212,6 +212,15 @@ def test_every_wrong_key_of_dataset_json_is_told(raw: RawFolder) -> None:
     assert "line 1, column 2: expected valid JSON" in text
 
 
+def test_channels_listed_out_of_their_order_are_told(raw: RawFolder) -> None:
+    raw.describe(channel_names={"1": "T2", "0": "CT"})
+    (said,) = [text for text in texts(raw, "warning") if "normalisations" in text]
+    assert said == (
+        "dataset.json, key 'channel_names': expected the channels in the order of their numbers, got 1, 0. nnU-Net "
+        "gives normalisations in the order of the list, Segwright by the numbers; sort the list."
+    )
+
+
 def test_a_missing_folder_is_a_problem_a_missing_data_set_an_error(raw: RawFolder) -> None:
     shutil.rmtree(raw.folder / "labelsTr")
     assert any("labelsTr: expected a folder of images, got nothing there" in text for text in texts(raw))

@@ -17,7 +17,7 @@ from segwright.dataset.fold_check import check_folds, check_splits, folds_to_che
 from segwright.dataset.groups import read_groups
 from segwright.dataset.label_check import absent_labels, mending_remedy, undeclared_labels
 from segwright.dataset.problems import Problem
-from segwright.dataset.raw import consecutive_labels_problem, require_description
+from segwright.dataset.raw import channel_order_problem, consecutive_labels_problem, require_description
 from segwright.dataset.splits import Split, read_splits
 from segwright.errors import SegwrightError
 from segwright.io import ImageReaderWriter
@@ -132,8 +132,9 @@ def _read_description(folder: Path, problems: list[Problem]) -> DatasetDescripti
         return None
     for wrong in errors:
         problems.append(Problem("error", "description", None, None, str(wrong).rstrip("."), ""))
-    if description is not None and (gap := consecutive_labels_problem(description)) is not None:
-        problems.append(gap)
+    if description is not None:
+        found = (consecutive_labels_problem(description), channel_order_problem(description))
+        problems.extend(problem for problem in found if problem is not None)
     return description
 
 

@@ -98,3 +98,19 @@ def consecutive_labels_problem(description: DatasetDescription) -> Problem | Non
         f"Renumber them in dataset.json and in the label maps: {mapping}; segwright check --fix NEW_FOLDER "
         "writes a copy with that.",
     )
+
+
+def channel_order_problem(description: DatasetDescription) -> Problem | None:
+    """Tell of channels that are listed in another order than they are numbered, which nnU-Net takes otherwise."""
+    key = "channel_names" if "channel_names" in description.raw else "modality"
+    listed = [int(number) for number in description.raw[key]]
+    if listed == sorted(listed):
+        return None
+    return Problem(
+        "warning",
+        "description",
+        None,
+        f"{FILE_NAME}, key '{key}'",
+        f"expected the channels in the order of their numbers, got {', '.join(map(str, listed))}",
+        "nnU-Net gives normalisations in the order of the list, Segwright by the numbers; sort the list.",
+    )
