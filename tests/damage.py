@@ -396,6 +396,7 @@ def absurd_text_headers(folder: Path) -> Iterator[Specimen]:
             for new, verdict in news.items():
                 what = f"{'packed ' if compress else ''}{ending}: {new.decode()!r} for {old.decode()!r}"
                 yield Specimen(what, ending, content.replace(old, new, 1), verdict, ITK)
+    yield from long_nrrd_lines(folder)
     for ending in (".nrrd", ".mha"):
         for what, array in (("5 dimensions", np.stack([VOXELS] * 4).reshape(2, 2, *SHAPE)), ("vectors", None)):
             image = (
@@ -407,6 +408,31 @@ def absurd_text_headers(folder: Path) -> Iterator[Specimen]:
             SimpleITK.WriteImage(image, str(path))
             yield Specimen(f"{ending} of {what}", ending, path.read_bytes(), "refused", ITK)
             path.unlink()
+
+
+def long_nrrd_lines(folder: Path) -> Iterator[Specimen]:
+    """NRRD files with lines of all lengths, of which some are longer than what teem has room for."""
+    (content,) = through_itk(folder, ".nrrd").values()
+    for length in (850, 900, 1006, 1100, 5000):
+        long = b"x" * length
+        verdict: Verdict = "refused" if length > 900 else "refused or right"
+        for old in (b"endian: little", b"encoding: ", b"space: ", b"kinds: "):
+            for filled in (long, b" " * length):
+                yield Specimen(
+                    f"{old.decode()!r} and {length} of {filled[:1].decode()!r}",
+                    ".nrrd",
+                    content.replace(old, old + filled),
+                    verdict,
+                    ITK,
+                )
+        for line in (b"foo: " + long, long, long + b": foo", b"content:" + long, b" #" + long, b"a: b" + long + b":=c"):
+            told = f"a line of {length} that begins {line[:8].decode()!r}"
+            with_line = content.replace(b"endian", line + b"\nendian")
+            yield Specimen(told, ".nrrd", with_line, verdict, ITK)
+        for line in (b"content: " + long, b"#" + long, b"key:=" + long, long + b":=value"):
+            told = f"a line of {length} that may be long, {line[:8].decode()!r}"
+            with_line = content.replace(b"endian", line + b"\nendian")
+            yield Specimen(told, ".nrrd", with_line, "refused or right", ITK)
 
 
 TEXT_CHANGES: Mapping[str, Mapping[bytes, Mapping[bytes, Verdict]]] = {

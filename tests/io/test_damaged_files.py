@@ -134,6 +134,29 @@ def test_folders_and_links_to_nothing_are_told(tmp_path: Path, name: str) -> Non
         reader_named(name).read_image([tmp_path / f"link_0000{ending}"])
 
 
+def test_long_lines_of_an_nrrd_header_are_refused_by_their_number_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "case_0000.nrrd"
+    write_whole(path)
+    whole, expected = path.read_bytes(), reader_named("SimpleITKIO").read_image([path]).array
+    for line in (b"content: ", b"# ", b"key:="):
+        path.write_bytes(whole.replace(b"endian", line + b"x" * 5000 + b"\nendian"))
+        np.testing.assert_array_equal(reader_named("SimpleITKIO").read_image([path]).array, expected)
+    path.write_bytes(whole.replace(b"endian: little", b"endian: little" + b" " * 887))
+    with pytest.raises(
+        ImageError, match=r"case_0000\.nrrd: expected lines of at most 900 bytes .* got 902 in line 10\."
+    ):
+        reader_named("SimpleITKIO").read_image([path])
+
+
+def test_an_nrrd_file_too_deep_in_folders_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["f" * 200] * 4)
+    folder.mkdir(parents=True)
+    write_whole(tmp_path / "case_0000.nrrd")
+    (tmp_path / "case_0000.nrrd").rename(folder / "case_0000.nrrd")
+    with pytest.raises(ImageError, match=r"whose path has at most 700 bytes, got \d+\. Move it"):
+        reader_named("SimpleITKIO").read_image([folder / "case_0000.nrrd"])
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "case_0000.nii.gz"

@@ -1,12 +1,13 @@
 """The headers of MetaImage and NRRD files, which are text, looked at before ITK reads them.
 
-ITK's reader of MetaImage crashes on some numbers of dimensions, and both readers take voxels from whatever a header
-names, a device for instance. Here the voxels must be in one file. Sources of the formats: the MetaImage page of the ITK
-wiki, and "Definition of NRRD File Format" of teem.
+ITK's reader of MetaImage crashes on some numbers of dimensions, that of NRRD on long lines, and both take voxels from
+whatever a header names, a device for instance. Here the voxels must be in one file. Sources of the formats: the
+MetaImage page of the ITK wiki, and "Definition of NRRD File Format" of teem.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +61,11 @@ _NRRD_TYPES = {
     "double": 8,
 }
 _PACKED_NRRD = ("gzip", "gz")
+# teem writes a line that it does not understand, and the path, into 1024 bytes without looking whether they fit. These
+# lines it takes as they are, whatever their length.
+_LONGEST_NRRD_LINE = 900
+_LONGEST_NRRD_PATH = 700
+_NRRD_LINE_OF_ANY_LENGTH = re.compile(rb"#|content: |[^:]+:=", re.IGNORECASE)
 _DIMENSIONS = range(2, 5)
 _LARGEST_SIZE = 1 << 31
 
@@ -156,8 +162,11 @@ def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
     """Fields of the header, which ends with an empty line or with the file, and its length in bytes."""
     fields: dict[str, str] = {}
     length = 0
-    for number, line in enumerate(_lines(path)):
+    lines = _lines(path)
+    _require_short_path(path)
+    for number, line in enumerate(lines):
         length += len(line)
+        _require_short_line(path, number, line)
         text = line.strip().decode("latin1")
         if number == 0 and not re.fullmatch(r"NRRD\d{4}", text):
             break
@@ -169,6 +178,25 @@ def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
     if fields.keys() & {"data file", "datafile"}:
         return fields, length
     raise _no_header(path, "an NRRD file, whose header ends with an empty line", len(fields))
+
+
+def _require_short_path(path: Path) -> None:
+    size = len(os.fsencode(path))
+    if size > _LONGEST_NRRD_PATH:
+        expected = f"an NRRD file whose path has at most {_LONGEST_NRRD_PATH} bytes"
+        raise ImageError(message(path, expected=expected, got=f"{size}", remedy="Move it up some folders."))
+
+
+def _require_short_line(path: Path, number: int, line: bytes) -> None:
+    if len(line) > _LONGEST_NRRD_LINE and number and not _NRRD_LINE_OF_ANY_LENGTH.match(line):
+        raise ImageError(
+            message(
+                path,
+                expected=f"lines of at most {_LONGEST_NRRD_LINE} bytes in its header",
+                got=f"{len(line)} in line {number + 1}",
+                remedy="Mend the header, or copy or export the file again.",
+            )
+        )
 
 
 def _lines(path: Path) -> list[bytes]:
