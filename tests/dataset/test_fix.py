@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -334,6 +335,7 @@ def test_a_list_of_files_becomes_a_data_set_of_its_own(raw, tmp_path: Path) -> N
         ("full", "got a folder with something in it"),
         ("file", "got a file"),
         ("file/below/it", "got a place below a file"),
+        ("M\udcfcller", "got a name that is not UTF-8, which ITK does not take"),
     ],
 )
 def test_a_folder_in_use_is_refused(raw, tmp_path: Path, output: str, said: str) -> None:
@@ -382,6 +384,33 @@ def test_a_case_whose_file_cannot_be_read_is_left_out(raw, tmp_path: Path) -> No
         "case b: left out: expected files that can be read, got labelsTr/b.mha.",
     ]
     assert check(report.copy).ok
+
+
+def rename(path: Path, name: bytes) -> Path:
+    """Give a file a name of any bytes, if the disk takes it."""
+    new = path.with_name(os.fsdecode(name))
+    try:
+        return path.rename(new)
+    except OSError as error:
+        pytest.skip(f"needs a disk that takes any name: {error}")
+
+
+def test_a_case_whose_name_is_not_utf8_is_named_and_does_not_stop_the_others(raw, tmp_path: Path) -> None:
+    for channel in range(2):
+        rename(raw.image("c", channel), b"M\xfcller_%04d.mha" % channel)
+    rename(raw.labels("c"), b"M\xfcller.mha")
+    raw.write_labels("a", VALUES.astype(np.float32))
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert [change.case_id for change in report.changes] == ["a"]
+    assert [change.file for change in report.unmended] == [
+        "imagesTr/M\\udcfcller_0000.mha",
+        "imagesTr/M\\udcfcller_0001.mha",
+        "labelsTr/M\\udcfcller.mha",
+    ]
+    assert {change.what for change in report.unmended} == {
+        "expected names of files and folders in UTF-8, got bytes of another encoding. Rename it"
+    }
+    assert {problem.file for problem in check(report.copy).errors} == {change.file for change in report.unmended}
 
 
 def test_another_file_that_cannot_be_read_is_told_as_such(raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,17 @@ def test_long_lines_of_an_nrrd_header_are_refused_by_their_number_or_read(tmp_pa
         reader_named("SimpleITKIO").read_image([path])
 
 
+@pytest.mark.parametrize("name", ["SimpleITKIO", "NibabelIO", "NaturalImage2DIO", "Tiff3DIO"])
+def test_a_name_that_is_not_utf8_is_refused_before_itk_dies_of_it(tmp_path: Path, name: str) -> None:
+    reader = reader_named(name)
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller_0000" + reader.file_endings[0].encode()))
+    said = r"M\\udcfcller_0000\S+: expected names of files and folders in UTF-8, got bytes of another encoding\. Rename"
+    with pytest.raises(ImageError, match=said):
+        reader.read_image([path])
+    with pytest.raises(ImageError, match=said):
+        reader.write_labels(np.zeros((3, 4, 5), np.uint8), path, {})
+
+
 def test_an_nrrd_file_too_deep_in_folders_is_refused(tmp_path: Path) -> None:
     folder = tmp_path.joinpath(*["f" * 200] * 4)
     folder.mkdir(parents=True)

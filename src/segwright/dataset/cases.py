@@ -13,6 +13,7 @@ from segwright.dataset.description import DatasetDescription
 from segwright.dataset.problems import Problem
 from segwright.errors import DatasetError, GeometryError, ImageError, MissingFileError, message
 from segwright.io import Image, ImageReaderWriter, choose_reader
+from segwright.io.integrity import printable
 
 MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
 MAX_NAMES = 5
@@ -79,14 +80,14 @@ def reader_for_cases(description: DatasetDescription, cases: Sequence[Case]) -> 
 
 def short_name(path: Path) -> str:
     """A file's name in messages: with its folder, as imagesTr/a_0000.mha."""
-    return f"{path.parent.name}/{path.name}"
+    return printable(Path(path.parent.name, path.name))
 
 
 def file_and_words(paths: Sequence[Path], error: Exception) -> tuple[Path, str]:
     """Tell which of the files an error is about, the first if it begins with none of them, and what it says of it."""
     text = str(error).rstrip(".")
-    path = next((path for path in paths if text.startswith(f"{path}: ")), paths[0])
-    return path, text.removeprefix(f"{path}: ")
+    path = next((path for path in paths if text.startswith(f"{printable(path)}: ")), paths[0])
+    return path, text.removeprefix(f"{printable(path)}: ")
 
 
 def scan_images(folder: Path, file_ending: str, num_channels: int) -> tuple[tuple[Case, ...], list[Problem]]:

@@ -29,6 +29,7 @@ from segwright.dataset.splits import Split, read_splits, write_splits
 from segwright.errors import DatasetError, SegwrightError, SettingsError, message
 from segwright.io import ImageReaderWriter
 from segwright.io.atomic import atomic_path, write_json_atomic
+from segwright.io.integrity import printable
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
 
@@ -132,7 +133,9 @@ def fix_dataset(
 
 def _refuse_output(folder: Path, output: Path) -> None:
     source, target = folder.resolve(), output.resolve()
-    if source == target or source in target.parents or target in source.parents:
+    if printable(output) != str(output):
+        got = "a name that is not UTF-8, which ITK does not take"
+    elif source == target or source in target.parents or target in source.parents:
         got = "the data set itself" if source == target else "one in the other"
     elif target.is_dir() and any(target.iterdir()):
         got = "a folder with something in it"
@@ -142,7 +145,7 @@ def _refuse_output(folder: Path, output: Path) -> None:
         return
     raise SettingsError(
         message(
-            f"--fix {output}",
+            f"--fix {printable(output)}",
             expected="a folder for the copy that is new or empty and apart from the data set",
             got=got,
             remedy="Name another, such as a new folder beside the data set's.",

@@ -61,11 +61,12 @@ class VoxelLayout:
 
 
 def require_image_file(path: Path) -> None:
-    """Refuse a path that is not a file with something in it.
+    """Refuse a path that is not a file with something in it, or whose name ITK cannot take.
 
     Raises:
         MissingFileError, ImageError
     """
+    require_utf8(path)
     if not path.exists():
         got = "a link to a file that is not there" if path.is_symlink() else "nothing there"
         raise MissingFileError(message(path, expected="an image file", got=got, remedy="Check the path and the name."))
@@ -73,6 +74,28 @@ def require_image_file(path: Path) -> None:
         raise ImageError(message(path, expected="an image file", got="a folder or device", remedy="Name a file."))
     if path.stat().st_size == 0:
         raise ImageError(message(path, expected="an image file", got="an empty file", remedy="Copy it again."))
+
+
+def require_utf8(path: Path) -> None:
+    """Refuse a path that is not UTF-8, such as a name in Latin-1 out of an archive: ITK ends the process.
+
+    Raises:
+        ImageError
+    """
+    if printable(path) != str(path):
+        raise ImageError(
+            message(
+                printable(path),
+                expected="names of files and folders in UTF-8",
+                got="bytes of another encoding",
+                remedy="Rename it.",
+            )
+        )
+
+
+def printable(path: Path) -> str:
+    """The path with escapes for the bytes that no terminal takes, as they are no UTF-8."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | None = None) -> None:

@@ -14,7 +14,7 @@ from segwright.errors import DatasetError, ImageError, SegwrightError, message
 from segwright.io import itk, natural_image, nifti, tiff
 from segwright.io.atomic import atomic_path
 from segwright.io.image import FileContent, Image, ImageReaderWriter, as_label_values, combine_channels
-from segwright.io.integrity import require_image_file
+from segwright.io.integrity import require_image_file, require_utf8
 
 ReadFile = Callable[[Path], FileContent]
 WriteFile = Callable[[NDArray[Any], Path, Mapping[str, Any]], None]
@@ -62,10 +62,12 @@ class FormatReaderWriter:
         """Write a label map (z, y, x) as uint8 or uint16, compressed, with the geometry in `properties`.
 
         Raises:
-            ImageError: the values are no labels, the properties are another reader's, or the format cannot hold them.
+            ImageError: the values are no labels, the properties are another reader's, the format cannot hold them, or
+                the path is not UTF-8.
             WriteError: the disk is full or the folder cannot be written to.
         """
         path = Path(path)
+        require_utf8(path)
         values = as_label_values(label_map, where=path)
         if self.write_side_file is not None:
             self.write_side_file(path, properties)
