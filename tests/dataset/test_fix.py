@@ -386,6 +386,25 @@ def test_a_case_whose_file_cannot_be_read_is_left_out(raw, tmp_path: Path) -> No
     assert check(report.copy).ok
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_devices_are_left_out_instead_of_read_for_ever(raw, tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        shutil.copytree(raw.folder / f"{folder}Tr", raw.folder / f"{folder}Ts")
+    for path in (raw.image("b", 1), raw.folder / "imagesTs" / "b_0001.mha"):
+        path.unlink()
+        os.mkfifo(path)
+    for path in (raw.labels("c"), raw.folder / "imagesTs" / "c_0000.mha"):
+        path.unlink()
+        path.symlink_to("/dev/zero")
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert told(report)[1:] == [
+        "case b: left out: expected files that can be read, got imagesTr/b_0001.mha.",
+        "case c: left out: expected files that can be read, got labelsTr/c.mha.",
+    ]
+    assert sorted(path.name for path in (report.copy / "imagesTr").iterdir()) == ["a_0000.mha", "a_0001.mha"]
+    assert not (report.copy / "imagesTs" / "b_0001.mha").exists()
+
+
 def rename(path: Path, name: bytes) -> Path:
     """Give a file a name of any bytes, if the disk takes it."""
     new = path.with_name(os.fsdecode(name))

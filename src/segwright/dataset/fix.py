@@ -164,7 +164,7 @@ def _complete_cases(
     for case in cases:
         files = [path for path in (*case.image_paths, case.label_path) if path is not None]
         odd = [path.name for path in files if not path.name.endswith(description.file_ending)]
-        unreadable = [short_name(path) for path in files if not os.access(path, os.R_OK)]
+        unreadable = [short_name(path) for path in files if not _may_be_copied(path)]
         if unreadable:
             record.left_out(case.case_id, None, f"expected files that can be read, got {some(unreadable)}")
         elif odd or Path(case.case_id).name != case.case_id:
@@ -187,6 +187,11 @@ def _complete_cases(
     return complete
 
 
+def _may_be_copied(path: Path) -> bool:
+    """Whether a path is a file, or a link to one, that can be read: pipes and devices never end."""
+    return os.path.isfile(path) and os.access(path, os.R_OK)  # unlike Path.is_file, never an error
+
+
 def _test_cases(folder: Path, description: DatasetDescription) -> list[Case]:
     """Cases of imagesTs that have a label map in labelsTs: their labels must be numbered like the training cases'."""
     try:
@@ -195,7 +200,9 @@ def _test_cases(folder: Path, description: DatasetDescription) -> list[Case]:
         return []
     labels = {case.case_id: folder / TEST[1] / f"{case.case_id}{description.file_ending}" for case in cases}
     return [
-        Case(case.case_id, case.image_paths, labels[case.case_id]) for case in cases if labels[case.case_id].is_file()
+        Case(case.case_id, case.image_paths, labels[case.case_id])
+        for case in cases
+        if all(map(_may_be_copied, (*case.image_paths, labels[case.case_id])))
     ]
 
 
