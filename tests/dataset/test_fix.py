@@ -432,6 +432,17 @@ def test_a_case_whose_name_is_not_utf8_is_named_and_does_not_stop_the_others(raw
     assert {problem.file for problem in check(report.copy).errors} == {change.file for change in report.unmended}
 
 
+def test_a_link_to_itself_is_told_of_its_case_alone(raw, tmp_path: Path) -> None:
+    path = raw.image("b", 1)
+    path.unlink()
+    path.symlink_to(path.name)
+    (problem,) = [problem for problem in check(raw.folder).errors if problem.kind == "unreadable"]
+    assert (problem.case_id, problem.file) == ("b", "imagesTr/b_0001.mha")
+    assert "expected an image file, got a link to a file that is not there" in problem.what
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert told(report)[1:] == ["case b: left out: expected files that can be read, got imagesTr/b_0001.mha."]
+
+
 def test_another_file_that_cannot_be_read_is_told_as_such(raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (raw.folder / "notes.txt").touch()
     opened = Path.open

@@ -184,7 +184,7 @@ def _file_names(folder: Path, file_ending: str) -> list[str]:
         raise MissingFileError(message(folder, expected="a folder of images", got=got, remedy="Check the path."))
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not _is_folder(entry))
     except OSError as error:
         raise DatasetError(
             message(folder, expected="a folder to look into", got=error.strerror, remedy="Ask its owner for the right.")
@@ -202,6 +202,13 @@ def _file_names(folder: Path, file_ending: str) -> list[str]:
             )
         )
     return chosen
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, for instance, which is told of its case
+        return False
 
 
 def _complete(paths: Mapping[int, Path], file_ending: str, num_channels: int) -> bool:
