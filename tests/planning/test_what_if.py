@@ -21,8 +21,14 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 CASES = 16
 
 
-def ask(*texts: str, data: str = "Dataset901_CTAniso", configuration: str = "3d_fullres", **options: Any) -> WhatIf:
-    plan = Plan.read(GOLDEN / f"{data}__nnUNetPlans.json")
+def ask(
+    *texts: str,
+    data: str = "Dataset901_CTAniso",
+    configuration: str = "3d_fullres",
+    plans: str = "nnUNetPlans",
+    **options: Any,
+) -> WhatIf:
+    plan = Plan.read(GOLDEN / f"{data}__{plans}.json")
     edited = apply_edits(plan, configuration, parse_edits(texts), name="mine")
     return what_if(
         edited,
@@ -60,6 +66,20 @@ def test_what_does_not_fit_is_said_not_to_fit() -> None:
     assert not answer.fits_by_count
     assert "It does not fit the 8 GB planned for: the planner's count allows a batch of 2" in told(answer)
     assert ask("batch_size=8", gpu_memory_gb=40).fits_by_count
+
+
+def test_a_patch_that_the_planner_would_shrink_is_not_said_to_fit() -> None:
+    answer = ask("patch_size=96,160,160")  # 660.7 million elements where a batch of 2 may have 560
+    assert answer.then.batch_size_allowed == 1
+    assert not answer.fits_by_count
+    assert "which allows a batch of 1, it does not fit" in told(answer)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*Plans.json")), ids=lambda path: path.stem)
+def test_what_the_planner_chose_fits_by_its_own_count(path: Path) -> None:
+    data, plans = path.stem.split("__")
+    for configuration in Plan.read(path).configuration_names:
+        assert ask("seed=3", data=data, configuration=configuration, plans=plans).fits_by_count
 
 
 def test_where_count_and_bytes_disagree_both_are_told() -> None:

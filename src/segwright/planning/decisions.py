@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -158,7 +159,7 @@ def decide_network(
     first = choose_topology(spacing_mm, [min(a, b) for a, b in zip(start, median_shape, strict=True)])
     topology, num_shrinks = first, 0
     elements = _elements(topology, num_labels, preset, dims)
-    while (elements / reference_batch * MIN_BATCH_SIZE if preset.counts_minimum_batch else elements) > reference:
+    while patch_exceeds(elements, reference, dims=dims, preset=preset):
         topology = _shrink(topology, spacing_mm, median_shape)
         elements = _elements(topology, num_labels, preset, dims)
         num_shrinks += 1
@@ -178,10 +179,25 @@ def decide_network(
         elements=elements,
         reference_elements=reference,
         reference_batch_size=reference_batch,
-        batch_size_by_memory=round((reference / elements) * reference_batch),
+        batch_size_by_memory=batch_size_allowed(elements, reference, dims=dims, preset=preset),
         batch_size_by_dataset=round(float(dataset_voxels * preset.max_dataset_covered / patch_voxels)),
         max_dataset_covered=preset.max_dataset_covered,
     )
+
+
+def patch_exceeds(elements: int, reference: float, *, dims: int, preset: PlannerPreset) -> bool:
+    """Whether the planner would shrink a patch whose feature maps hold that many elements, one sample."""
+    counted = elements / REFERENCE_BATCH_SIZE[dims] * MIN_BATCH_SIZE if preset.counts_minimum_batch else elements
+    return counted > reference
+
+
+def batch_size_allowed(elements: int, reference: float, *, dims: int, preset: PlannerPreset) -> int:
+    """Return the largest batch that the planner's count allows for a patch, 0 where not even one does.
+
+    The planner rounds to the nearest, as only patches that it does not shrink come to that; others are rounded down.
+    """
+    allowed = (reference / elements) * REFERENCE_BATCH_SIZE[dims]
+    return math.floor(allowed) if patch_exceeds(elements, reference, dims=dims, preset=preset) else round(allowed)
 
 
 def _decide_lowres(

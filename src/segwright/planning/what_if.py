@@ -14,7 +14,7 @@ from segwright.planning.budget import Budget
 from segwright.planning.comparison import Replanned, plan_again
 from segwright.planning.configuration import Configuration
 from segwright.planning.cost import batch_work, planned_elements, step_memory
-from segwright.planning.decisions import MIN_BATCH_SIZE
+from segwright.planning.decisions import MIN_BATCH_SIZE, batch_size_allowed
 from segwright.planning.edits import Edited
 from segwright.planning.step_memory import CPU, CUDA, StepMemory
 from segwright.planning.topology import choose_topology
@@ -232,7 +232,6 @@ def _side(
         for device in (CUDA, CPU)
     )
     multiplications = batch_work(configuration, description, batch_size)
-    network = replanned.network
     return Side(
         patch_size=configuration.patch_size,
         batch_size=batch_size,
@@ -241,7 +240,12 @@ def _side(
         multiplications=multiplications,
         work=multiplications * _iterations_with_validation(budget),
         elements=elements,
-        batch_size_allowed=round(network.reference_elements / elements * network.reference_batch_size),
+        batch_size_allowed=batch_size_allowed(
+            elements,
+            replanned.network.reference_elements,
+            dims=len(configuration.patch_size),
+            preset=replanned.decisions.preset,
+        ),
         iterations=budget.total_iterations,
         samples=budget.samples,
         passes_over_training_cases=round(budget.passes_over(num_training_cases), 3),
