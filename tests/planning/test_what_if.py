@@ -15,7 +15,9 @@ from segwright.planning.budget import resolve_budget
 from segwright.planning.cost import batch_work
 from segwright.planning.edits import apply_edits, parse_edits
 from segwright.planning.plan import Plan
+from segwright.planning.planner import make_plan
 from segwright.planning.what_if import Speed, WhatIf, what_if
+from segwright.planning.wording import sizes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 CASES = 16
@@ -29,10 +31,11 @@ def ask(
     **options: Any,
 ) -> WhatIf:
     plan = Plan.read(GOLDEN / f"{data}__{plans}.json")
-    edited = apply_edits(plan, configuration, parse_edits(texts), name="mine")
+    fingerprint = Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json")
+    edited = apply_edits(plan, configuration, parse_edits(texts), name="mine", fingerprint=fingerprint)
     return what_if(
         edited,
-        Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"),
+        fingerprint,
         DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
         budgets=(
             resolve_budget(plan=plan.configuration(configuration).raw),
@@ -133,6 +136,49 @@ def test_new_data_and_their_planned_patch_are_told() -> None:
     assert "segwright preprocess Dataset901_CTAniso -c mine" in told(answer)
     assert "a patch of 160 × 128 × 112" in told(answer)
     assert answer.to_json()["needs_preprocessing"] is True
+
+
+@pytest.mark.parametrize(
+    ("data", "spacing"),
+    [
+        ("Dataset906_Prostate", (5.0, 1.0, 1.0)),  # scaled, the median has 14.4 slices, and a patch 16 instead of 14
+        ("Dataset903_Hippo", (2.0, 2.0, 2.0)),
+        ("Dataset907_SagSpine", (4.5, 1.0, 0.9)),  # with its axes transposed
+    ],
+)
+def test_at_another_spacing_the_planner_says_what_it_would_plan_there(data: str, spacing: tuple[float, ...]) -> None:
+    plan = Plan.read(GOLDEN / f"{data}__nnUNetPlans.json")
+    between_slices = plan.configuration("3d_fullres").spacing_mm[0]
+    for configuration, whole in (("3d_fullres", spacing), ("2d", (between_slices, *spacing[1:]))):
+        planned = make_plan(
+            Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"),
+            DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
+            dataset_name=data,
+            image_reader_writer=plan.image_reader_writer,
+            overwrite_target_spacing_mm=[whole[axis] for axis in plan.transpose_backward],
+            suppress_transpose=plan.transpose_forward == (0, 1, 2),
+        )
+        assert planned.transpose_forward == plan.transpose_forward
+        wanted = planned.configuration(configuration)
+        texts = ",".join(map(str, spacing[-len(wanted.patch_size) :]))
+        answer = told(ask(f"spacing={texts}", data=data, configuration=configuration))
+        assert f"the median image has {sizes(wanted.median_image_size_in_voxels)} voxels" in answer
+        assert f"a patch of {sizes(wanted.patch_size)} and a batch of {wanted.batch_size}." in answer
+
+
+def test_a_median_that_was_only_scaled_is_said_to_be_about_so() -> None:
+    data = "Dataset906_Prostate"
+    plan = Plan.read(GOLDEN / f"{data}__nnUNetPlans.json")
+    edited = apply_edits(plan, "3d_fullres", {"spacing": [5, 1, 1]}, name="mine")
+    budget = resolve_budget(plan=plan.configuration("3d_fullres").raw)
+    answer = what_if(
+        edited,
+        Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"),
+        DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
+        budgets=(budget, budget),
+        num_training_cases=CASES,
+    )
+    assert "the median image has about 14.4 × " in told(answer)
 
 
 def test_a_spacing_too_fine_for_any_network_is_refused() -> None:

@@ -199,7 +199,13 @@ def _answer_edit(
     (name,) = names
     if save is not None:
         _check_name(asked.plan, save)
-    edited = apply_edits(asked.plan, name, edits, name=_free_name(asked.plan, name) if save is None else save)
+    edited = apply_edits(
+        asked.plan,
+        name,
+        edits,
+        name=_free_name(asked.plan, name) if save is None else save,
+        fingerprint=asked.fingerprint,
+    )
     budgets = asked.budget(edited.plan, name), asked.budget(edited.plan, edited.name)
     _refuse_overruled(edited, budgets[1])
     tried = try_out(asked, edited.plan, edited.name, budgets[1], inherits_from=name)

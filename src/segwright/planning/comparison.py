@@ -150,11 +150,19 @@ def _network(
     return decide_network(
         configuration.spacing_mm,
         median,
-        dataset_voxels=decisions.dataset_voxels if configuration.is_2d else float(math.prod(median) * num_training),
+        dataset_voxels=voxels_of_dataset(decisions, configuration, num_training),
         num_labels=decisions.num_label_entries,
         preset=decisions.preset,
         gpu_memory_gb=decisions.gpu_memory_gb,
     )
+
+
+def voxels_of_dataset(decisions: PlanningDecisions, configuration: Configuration, num_training: int) -> float:
+    """Voxels of all training images at a configuration's spacing; of slices, as many as the planner has."""
+    median = math.prod(configuration.median_image_size_in_voxels)
+    if configuration.is_2d:
+        return decisions.dataset_voxels * median / math.prod(decisions.two_d.median_shape)
+    return float(median * num_training)
 
 
 def _differences(configuration: Configuration, planned: Configuration) -> tuple[Difference, ...]:

@@ -7,7 +7,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segwright.errors import PlanError, SettingsError, message
 from segwright.planning.architecture import BLOCKS_KEY
@@ -17,8 +17,12 @@ from segwright.planning.decisions import MAX_FEATURES
 from segwright.planning.fields import is_whole
 from segwright.planning.plan import Plan
 from segwright.planning.presets import PLANNERS, decoder_convs, encoder_blocks
+from segwright.planning.spacing import median_shape_at
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, choose_topology
 from segwright.planning.wording import sizes
+
+if TYPE_CHECKING:
+    from segwright.fingerprint import Fingerprint
 
 DATA_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm")
 NETWORK_KEYS = (
@@ -41,7 +45,8 @@ class Edited:
     """A configuration of its own: `entry` is what to add to the plans file under `name`, `plan` the plan with it.
 
     `adapted` says what had to follow from the edits and was changed with them. `needs_preprocessing` is True where the
-    training data are no longer those of the configuration it inherits from.
+    training data are no longer those of the configuration it inherits from, `median_is_scaled` where the median image
+    at another spacing was reckoned from the present one, for want of the images' own shapes.
     """
 
     plan: Plan
@@ -51,6 +56,7 @@ class Edited:
     entry: Mapping[str, Any]
     adapted: tuple[str, ...]
     needs_preprocessing: bool
+    median_is_scaled: bool = False
 
     @property
     def configuration(self) -> Configuration:
@@ -93,11 +99,14 @@ def _value(text: str) -> Any:
         return [_value(part.strip()) for part in text.split(",")] if "," in text else text
 
 
-def apply_edits(plan: Plan, configuration: str, edits: Mapping[str, Any], *, name: str) -> Edited:
+def apply_edits(
+    plan: Plan, configuration: str, edits: Mapping[str, Any], *, name: str, fingerprint: Fingerprint | None = None
+) -> Edited:
     """Make a configuration that inherits from another one and differs in the edits and what must follow from them.
 
     A patch that the network's strides do not divide gets the network that the planner would give it. Another number of
-    stages cuts the lowest ones off, or halves the axes again that are long enough.
+    stages cuts the lowest ones off, or halves the axes again that are long enough. The `fingerprint` says how large the
+    images are at another spacing.
 
     Raises:
         PlanError: an edit is not possible; names the key.
@@ -113,8 +122,9 @@ def apply_edits(plan: Plan, configuration: str, edits: Mapping[str, Any], *, nam
     needs_preprocessing = any(key in edits and not _same(present.raw.get(key), edits[key]) for key in DATA_KEYS)
     if needs_preprocessing:
         entry["data_identifier"] = f"{plan.plans_name}_{name}"
-    if "spacing" in edits:
-        entry["median_image_size_in_voxels"] = _median_size(present, edits["spacing"])
+    respaced = "spacing" in edits and not _same(present.spacing_mm, edits["spacing"])
+    if respaced:
+        entry["median_image_size_in_voxels"] = _median_size(plan, present, edits["spacing"], fingerprint)
     spacing = tuple(edits.get("spacing", present.spacing_mm))
     patch = _patch(present, edits)
     architecture, patch, told = _network(present, spacing, patch, edits)
@@ -134,6 +144,7 @@ def apply_edits(plan: Plan, configuration: str, edits: Mapping[str, Any], *, nam
         entry=entry,
         adapted=tuple(adapted),
         needs_preprocessing=needs_preprocessing,
+        median_is_scaled=respaced and fingerprint is None,
     )
 
 
@@ -157,19 +168,33 @@ def _check_schemes(present: Configuration, edits: Mapping[str, Any]) -> None:
         )
 
 
-def _median_size(present: Configuration, spacing: Sequence[float]) -> list[float]:
+def _median_size(
+    plan: Plan, present: Configuration, spacing: Sequence[float], fingerprint: Fingerprint | None
+) -> list[float]:
+    """Median size of the images at a spacing: the planner's, or without a fingerprint the present one scaled."""
     axes = zip(present.median_image_size_in_voxels, present.spacing_mm, spacing, strict=True)
-    median = [round(size * old / new, 1) for size, old, new in axes]
+    scaled = [round(size * old / new, 1) for size, old, new in axes]
+    try:
+        median = scaled if fingerprint is None else _planned_median(plan, spacing, fingerprint)
+    except PlanError:  # it does not name the key
+        median = [0.0]
     if min(median) < 1:
         raise PlanError(
             message(
                 "--set, key 'spacing'",
                 expected="a spacing at which the median image has a voxel along each axis",
-                got=f"{sizes(spacing)} mm, which leaves {sizes(median)} voxels",
+                got=f"{sizes(spacing)} mm, which leaves {sizes(scaled)} voxels",
                 remedy=f"Choose a finer one; the present is {','.join(f'{mm:g}' for mm in present.spacing_mm)}.",
             )
         )
     return median
+
+
+def _planned_median(plan: Plan, spacing: Sequence[float], fingerprint: Fingerprint) -> list[float]:
+    across = 3 - len(spacing)  # of slices, the axis whose size is not asked for
+    asked = (*plan.original_median_spacing_mm[:across], *spacing)
+    shape = median_shape_at(fingerprint, [asked[axis] for axis in plan.transpose_backward])
+    return [shape[axis] for axis in plan.transpose_forward[across:]]
 
 
 def _patch(present: Configuration, edits: Mapping[str, Any]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segwright.errors import PlanError, message
 from segwright.planning.budget import Budget
-from segwright.planning.comparison import Replanned, plan_again
+from segwright.planning.comparison import Replanned, plan_again, voxels_of_dataset
 from segwright.planning.configuration import Configuration
 from segwright.planning.cost import batch_work, planned_elements, step_memory
 from segwright.planning.decisions import MIN_BATCH_SIZE, batch_size_allowed
@@ -262,9 +262,11 @@ def _remarks(edited: Edited, then: Side, replanned: Replanned, description: Data
             f"They get a folder of their own, {configuration.data_identifier}, and what is there stays."
         )
     if "spacing" in edits:
+        about = "about " if edited.median_is_scaled else ""
+        median, patch = configuration.median_image_size_in_voxels, network.topology.patch_size
         yield (
-            f"At this spacing the median image has {sizes(configuration.median_image_size_in_voxels)} voxels, and the "
-            f"planner would take a patch of {sizes(network.topology.patch_size)} and a batch of {network.batch_size}."
+            f"At this spacing the median image has {about}{sizes(median)} voxels, and the planner would take a patch "
+            f"of {sizes(patch)} and a batch of {network.batch_size}."
         )
     if then.batch_size < MIN_BATCH_SIZE:
         yield (
@@ -293,9 +295,7 @@ def _beyond_the_five_percent(
 ) -> Iterator[str]:
     """Tell of a batch that holds more of the data set than the planner's rule allows for its patch."""
     limit = replanned.network.max_dataset_covered
-    voxels = math.prod(configuration.median_image_size_in_voxels) * description.num_training
-    if configuration.is_2d:
-        voxels = replanned.decisions.dataset_voxels
+    voxels = voxels_of_dataset(replanned.decisions, configuration, description.num_training)
     a_patch = math.prod(then.patch_size) / voxels
     allowed = max(round(limit / a_patch), MIN_BATCH_SIZE)
     if then.batch_size > allowed:
