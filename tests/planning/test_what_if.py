@@ -208,6 +208,20 @@ def test_batch_dice_costs_nothing() -> None:
     assert "as before" in told(answer)
 
 
+def test_another_recipe_is_told_of_with_the_way_to_keep_the_old() -> None:
+    short = "short (AdamW, rate 0.003, light augmentation, no mirroring)"
+    full = "nnunet (SGD, rate 0.01, nnU-Net's augmentation, mirroring)"
+    shorter = told(ask("num_epochs=99", data="Dataset903_Hippo"))
+    assert f"The recipe becomes {short} instead of {full}" in shorter
+    assert ", as always below 25,000 iterations. " in shorter
+    assert "To keep the present one: --set recipe=nnunet." in shorter
+    assert "The recipe becomes" not in told(ask("num_epochs=99", "recipe=nnunet", data="Dataset903_Hippo"))
+    assert "The recipe becomes" not in told(ask("num_epochs=100", data="Dataset903_Hippo"))
+    asked = told(ask("recipe=short"))
+    assert f"The recipe becomes {short} instead of {full}." in asked
+    assert "To keep" not in asked
+
+
 def test_adamw_keeps_two_values_a_parameter() -> None:
     answer = ask("recipe=short")
     assert answer.then.step_cuda.optimizer == 2 * answer.now.step_cuda.optimizer

@@ -16,6 +16,7 @@ from segwright.planning.configuration import Configuration
 from segwright.planning.cost import batch_work, planned_elements, step_memory
 from segwright.planning.decisions import MIN_BATCH_SIZE, batch_size_allowed
 from segwright.planning.edits import Edited
+from segwright.planning.recipes import FULL_LENGTH_ITERATIONS
 from segwright.planning.step_memory import CPU, CUDA, StepMemory
 from segwright.planning.topology import choose_topology
 from segwright.planning.wording import GIB, duration, gigabytes, sizes, times
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 # a validation iteration is a forward pass, about a third of a training iteration
 VALIDATION_SHARE = 1 / 3
+_OPTIMIZER_WORDS = {"sgd": "SGD", "adamw": "AdamW"}
+_AUGMENTATION_WORDS = {
+    "nnunet": "nnU-Net's augmentation",
+    "light": "light augmentation",
+    "none": "no augmentation",
+}
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def what_if(
         then=then,
         gpu_memory_gb=replanned[1].decisions.gpu_memory_gb,
         speed=speed,
-        remarks=tuple(_remarks(edited, then, replanned[1], description)),
+        remarks=(*_other_recipe(budgets, edited), *_remarks(edited, then, replanned[1], description)),
     )
 
 
@@ -250,6 +257,29 @@ def _side(
         samples=budget.samples,
         passes_over_training_cases=round(budget.passes_over(num_training_cases), 3),
         hours=None if speed is None else speed.hours(multiplications, budget),
+    )
+
+
+def _other_recipe(budgets: tuple[Budget, Budget], edited: Edited) -> Iterator[str]:
+    """Tell of a recipe that comes with the edit, mostly by the length of the training."""
+    now, then = budgets
+    if now.recipe.name == then.recipe.name:
+        return
+    if "recipe" in edited.edits:
+        why, keep = "", ""
+    else:
+        boundary = f"{FULL_LENGTH_ITERATIONS:,} iterations"
+        short = then.total_iterations < FULL_LENGTH_ITERATIONS
+        why = f", as always {f'below {boundary}' if short else f'from {boundary} on'}"
+        keep = f" To keep the present one: --set recipe={now.recipe.name}."
+    yield f"The recipe becomes {_recipe(then)} instead of {_recipe(now)}{why}.{keep}"
+
+
+def _recipe(budget: Budget) -> str:
+    recipe = budget.recipe
+    return (
+        f"{recipe.name} ({_OPTIMIZER_WORDS[recipe.optimizer]}, rate {budget.value('initial_lr'):g}, "
+        f"{_AUGMENTATION_WORDS[recipe.augmentation]}, {'mirroring' if recipe.mirroring else 'no mirroring'})"
     )
 
 
