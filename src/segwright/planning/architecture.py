@@ -90,10 +90,12 @@ def parse_architecture(fields: Fields, *, spatial_dims: int) -> Architecture:
         num_stages=stages,
         features_per_stage=_per_stage(kwargs, "features_per_stage", stages),
         spatial_dims=spatial_dims,
-        kernel_sizes=_per_axis(kwargs, "kernel_sizes", stages, spatial_dims),
+        kernel_sizes=_kernel_sizes(kwargs, stages, spatial_dims),
         strides=_per_axis(kwargs, "strides", stages, spatial_dims),
         blocks_per_stage=_per_stage(kwargs, BLOCKS_KEY[kind], stages),
-        convs_per_decoder_stage=_per_stage(kwargs, "n_conv_per_stage_decoder", stages - 1),
+        convs_per_decoder_stage=_per_stage(
+            kwargs, "n_conv_per_stage_decoder", stages - 1, "the decoder's stages (one fewer than 'n_stages')"
+        ),
         conv_bias=kwargs.flag("conv_bias") if "conv_bias" in kwargs.values else False,
         norm_op=kwargs.optional_text("norm_op"),
         norm_op_kwargs=kwargs.optional_mapping("norm_op_kwargs") or {},
@@ -139,15 +141,28 @@ def _check_conv_op(kwargs: Fields, spatial_dims: int) -> None:
         )
 
 
-def _per_stage(kwargs: Fields, key: str, stages: int) -> tuple[int, ...]:
+def _per_stage(kwargs: Fields, key: str, stages: int, of_what: str = "the stages") -> tuple[int, ...]:
     value = kwargs.required(key)
     if is_whole(value) and value >= 1:
         return (value,) * stages
     if stages == 0 and isinstance(value, Sequence) and not value:
         return ()
     numbers = kwargs.whole_numbers(key)
-    kwargs.check_length(key, len(numbers), stages, "the stages" if stages else "the decoder's stages, which are none")
+    kwargs.check_length(key, len(numbers), stages, of_what if stages else f"{of_what}, which are none")
     return numbers
+
+
+def _kernel_sizes(kwargs: Fields, stages: int, dims: int) -> tuple[tuple[int, ...], ...]:
+    kernels = _per_axis(kwargs, "kernel_sizes", stages, dims)
+    even = next((edge for kernel in kernels for edge in kernel if edge % 2 == 0), None)
+    if even is not None:
+        raise kwargs.error(
+            "kernel_sizes",
+            expected="odd numbers, because an even kernel has no middle and changes the size of the map",
+            got=even,
+            remedy=f"Take {even - 1} or {even + 1}; nnU-Net's are 3, or 1 along a coarse axis.",
+        )
+    return kernels
 
 
 def _per_axis(kwargs: Fields, key: str, stages: int, dims: int) -> tuple[tuple[int, ...], ...]:
