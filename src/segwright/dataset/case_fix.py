@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from segwright.dataset.cases import Case, file_and_words, read_case_image, short_name
 from segwright.dataset.image_fix import replace_non_finite, squeeze
-from segwright.dataset.placement import place_on_image
+from segwright.dataset.placement import largest_displacement, place_on_image
 from segwright.dataset.problems import some
-from segwright.errors import DatasetError, SegwrightError, message
+from segwright.errors import DatasetError, GeometryError, SegwrightError, message
 from segwright.io import Image, ImageReaderWriter, reader_named, tiff
 
 # What rounding and scale factors leave of a whole number that was stored as a float.
 _WHOLE_TOLERANCE = 1e-3
+# What rounding the numbers of a header moves a grid at most, in voxels.
+_ROUNDED_VOXELS = 0.01
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def mend_case(task: MendTask) -> MendedCase:
         label_map = _mend_labels(task.label_copy, reader, image, task.mapping, record)
     except SegwrightError as error:
         record.failed(error, task.label_copy)
+        if case.label_path is not None:
+            copy_file(case.label_path, task.label_copy)
     digest = None if image is None or label_map is None else _digest(image, label_map)
     return MendedCase(tuple(record.changes), tuple(record.unmended), digest)
 
@@ -169,7 +173,12 @@ def _mend_image(path: Path, reader: ImageReaderWriter, record: _Record) -> None:
 def _mend_labels(
     path: Path, reader: ImageReaderWriter, image: Image | None, mapping: Mapping[int, int], record: _Record
 ) -> NDArray[np.float32]:
-    """Mend the values first and then the place, each as far as it can be; returns the label map (z, y, x)."""
+    """Mend the values first and then the place, each as far as it can be; returns the label map (z, y, x).
+
+    Raises:
+        ImageError: it cannot be read or written.
+        GeometryError: written, it lies elsewhere than it should, so that its copy must be made anew.
+    """
     done: list[str] = []
     labels = _read_mendable(path, reader, done)
     try:
@@ -187,10 +196,28 @@ def _mend_labels(
             record.failed(error, path)
             image = None
     if done:
-        reader.write_labels(label_map, path, (labels if image is None else image).properties)
+        like = labels if image is None else image
+        reader.write_labels(label_map, path, like.properties)
+        _require_place(path, reader.read_labels(path), like)
         for what in done:
             record.changed(path, what)
     return np.asarray(label_map)
+
+
+def _require_place(path: Path, written: Image, like: Image) -> None:
+    """Refuse a label map that was not written where `like` is: a header may hold what its format's writer does not."""
+    own, wanted = written.geometry, like.geometry
+    if own.same_spacing(wanted) and largest_displacement(own, wanted, written.array.shape[1:]) < _ROUNDED_VOXELS:
+        return
+    places = [f"spacing {each.spacing_mm} mm (z, y, x), {each.position_in_words()}" for each in (wanted, own)]
+    raise GeometryError(
+        message(
+            path,
+            expected=f"to be written with {places[0]}, as in the header it is from",
+            got=places[1],
+            remedy="Mend that header, whose fields disagree.",
+        )
+    )
 
 
 def _read_mendable(path: Path, reader: ImageReaderWriter, done: list[str]) -> Image:
