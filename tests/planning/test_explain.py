@@ -137,6 +137,32 @@ def test_edits_are_listed_against_what_the_planner_would_choose() -> None:
     assert explanation.numbers["planned_batch_size"] == 2
 
 
+def without(*keys: str, data: str = "Dataset903_Hippo", configuration: str = "3d_fullres") -> Explanation:
+    """The explanation of a plan from which keys were deleted, of the configuration or of its network."""
+    plan, fingerprint, description = read(data)
+    raw = json.loads(json.dumps(plan.raw))
+    entry = raw["configurations"][configuration]
+    for key in keys:
+        (entry if key in entry else entry["architecture"]["arch_kwargs"]).pop(key)
+    return explain_plan(Plan.from_json(raw), fingerprint, description, configuration)
+
+
+def test_deleted_keys_are_told_of() -> None:
+    explanation = without("norm_op", "norm_op_kwargs", "conv_bias", "nonlin")
+    prefix = "architecture.arch_kwargs"
+    assert [(d.key, d.in_plan, d.is_missing) for d in explanation.differences] == [
+        (f"{prefix}.{key}", None, True) for key in ("conv_bias", "norm_op", "norm_op_kwargs", "nonlin")
+    ]
+    assert f"{prefix}.conv_bias is missing, the planner writes True" in text(explanation, "Changes by hand")
+    assert explanation.to_json()["differences"][0]["is_missing"] is True
+    lowres = without("next_stage", data="Dataset901_CTAniso", configuration="3d_lowres")
+    assert "next_stage is missing, the planner writes 3d_cascade_fullres" in text(lowres, "Changes by hand")
+
+
+def test_keys_whose_absence_means_what_the_planner_writes_are_not_missed() -> None:
+    assert without("dropout_op", "dropout_op_kwargs").differences == ()
+
+
 def test_an_own_spacing_is_not_blamed_for_what_follows_from_it() -> None:
     plan, fingerprint, description = read("Dataset903_Hippo")
     overridden = make_plan(
@@ -212,6 +238,7 @@ def test_foreign_networks_are_not_judged() -> None:
     explanation = explain("Dataset903_Hippo", "3d_fullres", architecture=entry)
     assert explanation.size is None
     assert "my.nets.Swin" in text(explanation, "Depth")
+    assert not any(difference.is_missing for difference in explanation.differences)
     assert "--measure" in text(explanation, "Memory")
 
 

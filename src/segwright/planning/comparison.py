@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from segwright.errors import PlanError
+from segwright.planning.architecture import BLOCKS_KEY, Architecture
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import NetworkDecision, PlanningDecisions, decide, decide_network
 from segwright.planning.fields import is_number
@@ -27,15 +28,16 @@ DEFAULT_PLANNER = "ExperimentPlanner"
 @dataclass(frozen=True)
 class Difference:
     """A value of the plan that its planner would not have written. `planned` is None where the planner writes no such
-    key; `key` is dotted."""
+    key; `is_missing` is True where the plan does not hold it, though its planner would. `key` is dotted."""
 
     key: str
     in_plan: Any
     planned: Any
+    is_missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The three fields."""
-        return {"key": self.key, "in_plan": self.in_plan, "planned": self.planned}
+        """The four fields."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,29 @@ def voxels_of_dataset(decisions: PlanningDecisions, configuration: Configuration
 
 def _differences(configuration: Configuration, planned: Configuration) -> tuple[Difference, ...]:
     own, expected = dict(_flat(configuration.raw)), dict(_flat(planned.raw))
-    return tuple(
+    changed = (
         Difference(key, value, expected.get(key))
         for key, value in own.items()
         if not _same(value, expected.get(key))
         and not (key.endswith("network_class_name") and _same_class(key, own, expected))
     )
+    missing = (
+        Difference(key, None, value, is_missing=True)
+        for key, value in expected.items()
+        # a key that is not there means null to nnU-Net
+        if key not in own and value is not None and not _of_another_network(key, configuration.architecture)
+    )
+    return (*changed, *missing)
+
+
+def _of_another_network(key: str, architecture: Architecture) -> bool:
+    """Whether the network has no such argument."""
+    prefix, _, argument = key.rpartition(".")
+    if not prefix.endswith("arch_kwargs"):
+        return False
+    if architecture.kind == "other":
+        return True
+    return argument in BLOCKS_KEY.values() and argument != BLOCKS_KEY[architecture.kind]
 
 
 def _same_class(key: str, own: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

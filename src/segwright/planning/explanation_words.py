@@ -400,7 +400,8 @@ def _changes(subject: Subject) -> Iterator[str]:
 
 def _difference(difference: Difference) -> str:
     planner = "nothing" if difference.planned is None else str(difference.planned)
-    return f"{difference.key} is {difference.in_plan}, the planner writes {planner}"
+    in_plan = "missing" if difference.is_missing else difference.in_plan
+    return f"{difference.key} is {in_plan}, the planner writes {planner}"
 
 
 def _mm(values: Sequence[float]) -> str:
