@@ -85,3 +85,28 @@ def test_a_constant_image_is_like_nothing() -> None:
     empty = image_signature(np.full((9, 9, 9), 3, np.float32))
     assert not empty.cells.any()
     assert block_correlation(empty, image_signature(scan(1))) == 0
+
+
+def test_the_block_knows_a_mirrored_and_cropped_copy() -> None:
+    mirrored = image_signature(scan(1)[:, ::-1, 1:].copy())
+    assert block_correlation(image_signature(scan(1)), mirrored, (1,)) > 0.999
+    assert block_correlation(image_signature(scan(1)), mirrored) < 0.9
+
+
+@pytest.mark.parametrize("shape", [(30, 44, 37), (1, 90, 110)])
+def test_a_shading_that_two_images_have_is_no_likeness_of_their_blocks(shape: tuple[int, int, int]) -> None:
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    shading = 1000 * (x + y**2 - x * z)
+    first, second = (
+        image_signature((shading + np.random.default_rng(seed).normal(size=shape)).astype(np.float32))
+        for seed in (1, 2)
+    )
+    assert cells_correlations(first.cells[np.newaxis], second.cells[np.newaxis])[0, 0] > 0.999
+    assert block_correlation(first, second) < 0.3
+    smooth = image_signature(shading.astype(np.float32))
+    assert block_correlation(smooth, smooth) == 0  # nothing but the rounding of the block is left
+
+
+def test_a_few_voxels_are_too_few_for_a_block() -> None:
+    few = image_signature(scan(1, (3, 2, 5)))
+    assert block_correlation(few, few) == 0

@@ -16,7 +16,8 @@ from segwright.io import Image
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Values looked at, an evenly spaced part of the image.
 _MAX_SAMPLES = 4096
-_MAX_COUNTED = 16
+# More distinct values than this are not counted, and than masks have.
+MANY_VALUES = 16
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ def _summarise_channel(
     low, high = (float(ascending[int(fraction * (ascending.size - 1))]) for fraction in (0.01, 0.99))
     quantiles = ascending[[int(fraction * (ascending.size - 1)) for fraction in QUANTILES]].astype(np.float64)
     num_values = 1 + int(np.count_nonzero(ascending[1:] != ascending[:-1]))
-    if num_values < _MAX_COUNTED:  # a small object may have been missed
+    if num_values < MANY_VALUES:  # a small object may have been missed
         num_values = np.unique(channel).size
     return ChannelSummary(
         low=low,
         high=high,
         shape=tuple(((quantiles - low) / ((high - low) or 1.0)).tolist()),
-        num_values=min(_MAX_COUNTED, num_values),
+        num_values=min(MANY_VALUES, num_values),
         contrast=_contrast(sample[foreground], np.sort(sample[~foreground])),
         digest=_digest(channel) if num_values > 1 else None,
     )

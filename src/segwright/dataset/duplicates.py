@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,9 @@ from segwright.dataset.near_copies import (
     Copy,
     Pair,
     all_cells,
-    is_copy,
+    can_be_compared,
     least_correlations,
-    mirrored_copies,
+    near_copies,
     similar_pairs,
 )
 from segwright.dataset.problems import Problem, some
@@ -29,6 +30,8 @@ _ENOUGH_CASES = 8
 _MAX_SAMPLE = 500
 
 _AXES = ("z", "y", "x")
+
+_Likeness = TypeVar("_Likeness")
 
 
 def find_duplicates(
@@ -49,29 +52,19 @@ def find_duplicates(
     yield from copies
     known = {problem.case_id for problem in copies}
     others = [case for case in cases if case.case_id not in known]
-    similar = {
-        pair: value
-        for pair, value in similar_pairs(others).items()
-        if not _in_one_group([others[index].case_id for index in pair], groups)
-    }
-    near = {pair: Copy(value) for pair, value in similar.items() if is_copy(others, pair, value)}
-    for pair, copy in mirrored_copies(others).items():
-        if not _in_one_group([others[index].case_id for index in pair], groups):
-            near.setdefault(pair, copy)
-    yield from _near_copies(others, near, splits)
-    told = {tuple(others[index].case_id for index in pair) for pair in near}
+    comparable = [case for case in others if can_be_compared(case)]
+    similar = _without_groups(comparable, similar_pairs(comparable), groups)
+    near = _without_groups(comparable, near_copies(comparable, similar), groups)
+    yield from _near_copies(comparable, near, splits)
+    told = {tuple(comparable[index].case_id for index in pair) for pair in near}
     yield from (problem for problem in _repeated_channels(others, channel_names) if problem.case_ids not in told)
     for problem in _repeated_label_maps(others):
         if problem.case_ids not in told and not _in_one_group(problem.case_ids, groups or likely_groups):
             yield problem
     if one_file_per_channel:
         yield from _channels_alike(others, channel_names)
-    rest = {
-        pair: value
-        for pair, value in similar.items()
-        if pair not in near and not _in_one_group([others[index].case_id for index in pair], likely_groups)
-    }
-    yield from _same_patient(others, rest)
+    rest = {pair: value for pair, value in similar.items() if pair not in near}
+    yield from _same_patient(comparable, _without_groups(comparable, rest, likely_groups))
 
 
 def _exact_copies(cases: Sequence[CaseSummary], splits: Sequence[Split]) -> Iterator[Problem]:
@@ -179,6 +172,17 @@ def _named(channel: int, channel_names: Sequence[str]) -> str:
 def _in_one_group(case_ids: Sequence[str], groups: Mapping[str, str]) -> bool:
     names = {groups.get(case_id) for case_id in case_ids}
     return len(names) == 1 and None not in names
+
+
+def _without_groups(
+    cases: Sequence[CaseSummary], pairs: Mapping[Pair, _Likeness], groups: Mapping[str, str]
+) -> dict[Pair, _Likeness]:
+    """The pairs that are not in one of the groups."""
+    return {
+        pair: likeness
+        for pair, likeness in pairs.items()
+        if not _in_one_group([cases[index].case_id for index in pair], groups)
+    }
 
 
 def _near_copies(

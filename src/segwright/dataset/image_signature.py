@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,12 @@ from numpy.typing import NDArray
 _VOLUME_CELLS, _SLICE_CELLS = (8, 12, 12), (1, 32, 36)
 _BLOCK_SIDE = 12
 _MAX_SHIFT = 2
+# Fewer voxels may be alike by chance.
+_FEW_VOXELS = 64
 # Cells that differ by less, relative to their size, differ by the rounding of their sums.
 _ROUNDING = 1e-6
+# The same of the blocks, which are kept as float16.
+_BLOCK_ROUNDING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +73,41 @@ def cells_correlations(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
     return np.asarray(one @ other.T)
 
 
-def block_correlation(one: Signature, other: Signature) -> float:
-    """The largest correlation of the two blocks when one is shifted by up to two voxels; 0 where one is constant."""
-    shape = np.minimum(one.block.shape, other.block.shape)
-    margin = np.minimum(_MAX_SHIFT, shape // 4)
-    core = _middle(one.block.astype(np.float32), shape - 2 * margin).ravel()
+def block_correlation(one: Signature, other: Signature, axes: Sequence[int] = ()) -> float:
+    """The largest correlation of the two blocks, `other` mirrored along `axes` and shifted by up to two voxels.
+
+    What is smooth in them does not count: a shading that all images have is no likeness. It is 0 where nothing is left,
+    or too few voxels to tell.
+    """
+    mirrored = np.flip(other.block, tuple(axes))
+    shape = np.minimum(one.block.shape, mirrored.shape)
+    core_shape = shape - 2 * np.minimum(_MAX_SHIFT, shape // 4)
+    if core_shape.prod() < _FEW_VOXELS:
+        return 0.0
+    core = _middle(one.block.astype(np.float32), core_shape).reshape(1, -1)
     windows = np.lib.stride_tricks.sliding_window_view(
-        _middle(other.block.astype(np.float32), shape), tuple(shape - 2 * margin)
+        _middle(mirrored.astype(np.float32), shape), tuple(core_shape)
     ).reshape(-1, core.size)
-    core = core - core.mean()
-    windows = windows - windows.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(windows, axis=1) * np.linalg.norm(core)
-    return float(np.divide(windows @ core, norms, out=np.zeros_like(norms), where=norms > 0).max())
+    smooth = _smooth_blocks(tuple(core_shape.tolist()))
+    norms = _norms_of_texture(windows, smooth) * _norms_of_texture(core, smooth)
+    texture = core - (core @ smooth.T) @ smooth
+    return float(np.divide(windows @ texture[0], norms, out=np.zeros_like(norms), where=norms > 0).max())
+
+
+def _norms_of_texture(blocks: NDArray[np.float32], smooth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Norm of what is not smooth in each of the blocks (n, voxels); 0 where it is but rounding."""
+    squares = np.einsum("ij,ij->i", blocks, blocks)
+    texture = squares - ((blocks @ smooth.T) ** 2).sum(axis=1)
+    return np.asarray(np.sqrt(np.where(texture > _BLOCK_ROUNDING**2 * squares, texture, 0)))
+
+
+@cache
+def _smooth_blocks(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An orthonormal basis (functions, voxels) of what is at most quadratic in the position."""
+    ones, *places = np.ones(shape), *np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    products = [one * other for one, other in combinations_with_replacement([ones, *places], 2)]
+    directions, sizes, _ = np.linalg.svd(np.stack([each.ravel() for each in products], axis=1), full_matrices=False)
+    return np.asarray(directions[:, sizes > 1e-6 * sizes[0]].T, dtype=np.float32)
 
 
 def _cell_means(channel: NDArray[np.float32], grid: tuple[int, int, int]) -> NDArray[np.float32]:
