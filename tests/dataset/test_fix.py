@@ -251,6 +251,40 @@ def test_cases_that_are_there_twice_or_lack_a_file_are_left_out(raw, fix) -> Non
     assert check(report.copy).ok
 
 
+def test_a_fold_of_copies_has_the_cases_that_they_were_copies_of(raw, fix) -> None:
+    for source in (raw.image("a", 0), raw.image("a", 1), raw.labels("a")):
+        for name in "de":
+            shutil.copyfile(source, source.with_name(source.name.replace("a", name, 1)))
+    splits = [
+        {"train": ["d"], "val": ["b"]},
+        {"train": ["b", "d", "e"], "val": ["c"]},
+        {"train": ["b", "d"], "val": ["a", "e"]},
+        {"train": ["d"], "val": ["a"]},
+        {"train": ["d", "b"], "val": ["e"]},
+    ]
+    (raw.folder / "splits_final.json").write_text(json.dumps(splits))
+    report = fix(raw.folder)
+    assert json.loads((report.copy / "splits_final.json").read_text()) == [
+        {"train": ["a"], "val": ["b"]},
+        {"train": ["b", "a"], "val": ["c"]},
+        {"train": ["b"], "val": ["a"]},
+        *splits[3:],
+    ]
+    assert [change.text for change in report.unmended] == [
+        f"splits_final.json: fold {fold}, key '{part}': none of its cases is in the copy, or all are in the other part."
+        for fold, part in ((3, "train"), (4, "val"))
+    ]
+
+
+def test_a_mended_fold_is_one_that_check_takes(raw, fix) -> None:
+    for source in (raw.image("a", 0), raw.image("a", 1), raw.labels("a")):
+        shutil.copyfile(source, source.with_name(source.name.replace("a", "d", 1)))
+    (raw.folder / "splits_final.json").write_text(json.dumps([{"train": ["d"], "val": ["b", "c"]}]))
+    report = fix(raw.folder)
+    assert "splits_final.json: taken out: d; put in for their copies: a." in told(report)
+    assert check(report.copy).ok
+
+
 @pytest.mark.parametrize("number", [7, "three", None])
 def test_the_number_of_cases_is_mended(raw, fix, number: Any) -> None:
     raw.describe(numTraining=number)

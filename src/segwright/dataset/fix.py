@@ -122,12 +122,13 @@ def fix_dataset(
         tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
         results = _mend([*tasks, *tests], work)
-        kept = _drop_copies(tasks, results, record)
+        originals = _drop_copies(tasks, results, record)
+        kept = [task.case.case_id for task in tasks if task.case.case_id not in originals]
         for result in results.values():
             record.changes += result.changes
             record.unmended += result.unmended
         _write_description(temporary / FILE_NAME, raw, mended, len(kept), record)
-        _mend_splits(temporary / SPLITS_NAME, kept, record)
+        _mend_splits(temporary / SPLITS_NAME, kept, originals, record)
     return FixReport(folder, output, len(kept), *(_sorted(part) for part in (record.changes, record.unmended)))
 
 
@@ -293,20 +294,19 @@ def _mend(tasks: Sequence[MendTask], work: _Work) -> dict[Path, MendedCase]:
     return results
 
 
-def _drop_copies(tasks: Sequence[MendTask], results: dict[Path, MendedCase], record: _Record) -> list[str]:
-    """Remove the cases whose image and label map are those of an earlier one; returns the ids of the others."""
+def _drop_copies(tasks: Sequence[MendTask], results: dict[Path, MendedCase], record: _Record) -> Mapping[str, str]:
+    """Remove the cases whose image and label map are those of an earlier one; returns that case's id by theirs."""
     first: dict[bytes, str] = {}
-    kept = []
+    originals = {}
     for task in tasks:
         case_id, digest = task.case.case_id, results[task.label_copy].digest
         if digest is not None and first.setdefault(digest, case_id) != case_id:
+            originals[case_id] = first[digest]
             record.left_out(case_id, None, f"image and label map are those of case {first[digest]}")
             del results[task.label_copy]
             for path in task.copies:
                 path.unlink()
-        else:
-            kept.append(case_id)
-    return kept
+    return originals
 
 
 def _write_description(
@@ -319,8 +319,8 @@ def _write_description(
         write_json_atomic(path, content)
 
 
-def _mend_splits(path: Path, case_ids: Sequence[str], record: _Record) -> None:
-    """Take the cases that are not in the copy out of its splits file."""
+def _mend_splits(path: Path, case_ids: Sequence[str], originals: Mapping[str, str], record: _Record) -> None:
+    """Take the cases that are not in the copy out of its splits file; for one that was there twice stands the other."""
     if not path.is_file():
         return
     try:
@@ -328,12 +328,37 @@ def _mend_splits(path: Path, case_ids: Sequence[str], record: _Record) -> None:
     except SegwrightError as error:
         record.unmended.append(Change(None, SPLITS_NAME, str(error).removeprefix(f"{path}, ").rstrip(".")))
         return
-    known = set(case_ids)
-    named = {case_id for split in splits for case_id in (*split.train, *split.val)}
-    if not named <= known:
-        parts = [[tuple(i for i in part if i in known) for part in (split.train, split.val)] for split in splits]
-        write_splits(path, [Split(train, val) for train, val in parts])
-        record.changes.append(Change(None, SPLITS_NAME, f"taken out: {some(sorted(named - known))}"))
+    mended = [_mend_split(split, frozenset(case_ids), originals) for split in splits]
+    for fold, (old, new) in enumerate(zip(splits, mended, strict=True)):
+        for part, before, after in (("train", old.train, new.train), ("val", old.val, new.val)):
+            if before and not after:
+                mended[fold] = old
+                what = f"fold {fold}, key '{part}': none of its cases is in the copy, or all are in the other part"
+                record.unmended.append(Change(None, SPLITS_NAME, what))
+    if mended != splits:
+        write_splits(path, mended)
+        taken_out = {case_id for old, new in zip(splits, mended, strict=True) for case_id in _named(old) - _named(new)}
+        put_in = {case_id for old, new in zip(splits, mended, strict=True) for case_id in _named(new) - _named(old)}
+        changes = (("taken out", taken_out), ("put in for their copies", put_in))
+        what = "; ".join(f"{words}: {some(sorted(ids))}" for words, ids in changes if ids)
+        record.changes.append(Change(None, SPLITS_NAME, what))
+
+
+def _mend_split(split: Split, known: frozenset[str], originals: Mapping[str, str]) -> Split:
+    """A fold of known cases. One that stands for its copy comes into no part if it is in either."""
+    taken = _named(split) & known
+    parts: tuple[list[str], list[str]] = ([], [])
+    for ids, part in zip(parts, (split.train, split.val), strict=True):
+        for case_id in part:
+            original = originals.get(case_id, case_id)
+            if case_id in known or (original in known and original not in taken):
+                taken.add(original)
+                ids.append(original)
+    return Split(*map(tuple, parts))
+
+
+def _named(split: Split) -> set[str]:
+    return {*split.train, *split.val}
 
 
 def _case_id(task: MendTask | ValuesTask) -> str:
