@@ -360,6 +360,34 @@ def test_a_list_of_files_becomes_a_data_set_of_its_own(raw, tmp_path: Path) -> N
     assert check(report.copy).ok
 
 
+def test_a_listed_case_of_too_few_channels_is_left_out_at_once(raw, tmp_path: Path) -> None:
+    entry = {
+        case_id: {
+            "images": [f"imagesTr/{case_id}_{channel:04d}.mha" for channel in range(1 if case_id == "a" else 2)],
+            "label": f"labelsTr/{case_id}.mha",
+        }
+        for case_id in raw.case_ids
+    }
+    raw.describe(dataset=entry)
+    said = "case a, dataset.json: left out: expected 2 images, one a channel, got 1."
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert said in told(report)
+    again = fix_dataset(report.copy, tmp_path / "again")
+    assert (again.changes, again.unmended, again.num_cases) == ((), (), 2)
+
+
+def test_a_listed_file_of_four_dimensions_stands_for_all_channels(raw, tmp_path: Path) -> None:
+    entry = {}
+    for case_id in raw.case_ids:
+        channels = [sitk.ReadImage(str(raw.image(case_id, channel))) for channel in range(2)]
+        sitk.WriteImage(sitk.JoinSeries(channels), str(raw.folder / f"{case_id}.mha"))
+        entry[case_id] = {"images": [f"{case_id}.mha"], "label": f"labelsTr/{case_id}.mha"}
+    raw.describe(dataset=entry)
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert (report.num_cases, report.unmended) == (3, ())
+    assert check(report.copy).ok
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [

@@ -162,7 +162,8 @@ def _scan_explicit(
         missing = [path for path in (*images, label) if not os.path.exists(path)]  # unlike Path.exists, never an error
         problems.extend(_missing_listed(case_id, path) for path in missing)
         count, wanted = len(images), len(description.channel_names)
-        if count not in (1, wanted):
+        in_one = count == 1 and (missing or _holds_all_channels(images[0], description.file_ending))
+        if count != wanted and not in_one:
             problems.append(
                 Problem(
                     "error",
