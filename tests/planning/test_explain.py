@@ -65,8 +65,8 @@ def test_large_ct_is_limited_by_memory_and_gets_a_cascade() -> None:
     assert "33.8 %, 31.2 % and 31.2 % of the median image" in text(explanation, "Patch")
     assert "most of the image 13 times" in text(explanation, "Patch")
     depth = text(explanation, "Depth")
-    assert "Axis 1 is halved 4 times, from 80 to 5 voxels: another halving would need at least 8." in depth
-    assert "Axes 2 and 3 are each halved 5 times, from 160 to 5 voxels" in depth
+    assert "The first axis is halved 4 times, from 80 to 5 voxels: another halving would need at least 8." in depth
+    assert "The second and third axes are each halved 5 times, from 160 to 5 voxels" in depth
     assert "begin with 32 and double at each halving, up to 320" in text(explanation, "Network")
     assert "The memory target of 8 GB allows 2" in text(explanation, "Batch size")
     assert "The memory decides" in text(explanation, "Batch size")
@@ -97,7 +97,8 @@ def test_few_coarse_slices_are_explained() -> None:
 
 def test_transposed_axes_are_explained() -> None:
     words = text(explain("Dataset907_SagSpine", "3d_fullres"), "Order of axes")
-    assert "Axis 3 of the files is put first" in words
+    assert "Axis x of the images (the first in the file's header) is put first" in words
+    assert "in the order x, z, y" in words
     assert "4 mm" in words
 
 
@@ -189,12 +190,12 @@ def test_a_suppressed_transpose_is_recognised() -> None:
     )
     explanation = explain_plan(suppressed, fingerprint, description, "3d_fullres")
     assert explanation.differences == ()
-    assert "in the order 1, 2 and 3, which was chosen by hand" in text(explanation, "Order of axes")
+    assert "in the order z, y, x, which was chosen by hand" in text(explanation, "Order of axes")
     # slices of 0.7 x 4 mm, not of the two finer axes
     flat = text(explain_plan(suppressed, fingerprint, description, "2d"), "Spacing")
     assert "pixels of 0.7 × 4 mm" in flat
     assert "the spacing of full resolution" in flat
-    assert "cut across axis 1 of the files" in flat
+    assert "cut across axis z of the images (the last in the file's header)" in flat
 
 
 def test_the_memory_planned_for_can_be_told() -> None:
@@ -262,12 +263,12 @@ def test_an_axis_that_is_alone_or_coarse_says_why_it_is_not_halved_on() -> None:
         overwrite_target_spacing_mm=(40, 1.5, 1.5),
     )
     depth = text(explain_plan(coarse, fingerprint, description, "3d_fullres"), "Depth")
-    assert "Axis 1 is not halved" in depth
+    assert "The first axis is not halved" in depth
 
 
 def test_slices_are_explained_without_the_spacing_between_them() -> None:
     words = text(explain("Dataset904_Cardiac", "2d"), "Spacing")
-    assert "the two axes of a slice. Slices are cut across axis 1 of the files" in words
+    assert "the two axes of a slice. Slices are cut across axis z of the images" in words
     assert "a tenth of the images" not in words
 
 

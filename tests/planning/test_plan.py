@@ -99,8 +99,11 @@ def test_with_configuration_leaves_the_original_alone(plan: Plan) -> None:
         ({"batch_size": 2.0}, ["key 'batch_size'", "got 2.0"]),
         ({"batch_size": True}, ["key 'batch_size'", "got True"]),
         ({"batch_size": "2"}, ["key 'batch_size'", "got '2'"]),
-        ({"patch_size": [81, 160, 150]}, ["[16, 32, 32]", "axis 0: 80 or 96 instead of 81", "axis 2: 128 or 160"]),
-        ({"patch_size": [8, 160, 160]}, ["axis 0: 16 instead of 8"]),
+        (
+            {"patch_size": [81, 160, 150]},
+            ["[16, 32, 32]", "first axis: 80 or 96 instead of 81", "third axis: 128 or 160"],
+        ),
+        ({"patch_size": [8, 160, 160]}, ["first axis: 16 instead of 8"]),
         ({"patch_size": [16, 32, 32]}, ["key 'patch_size'", "single voxel", "[32, 32, 32]"]),
         ({"patch_size": [80]}, ["key 'patch_size'", "(z, y, x)"]),
         ({"patch_size": 80}, ["key 'patch_size'", "a list"]),

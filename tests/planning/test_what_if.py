@@ -195,8 +195,8 @@ def test_the_depth_that_the_planner_would_take_is_offered() -> None:
 
 def test_a_patch_larger_than_the_image_is_told_of() -> None:
     answer = told(ask("patch_size=96,56,40", data="Dataset903_Hippo"))
-    assert "Along axis 1 the patch has 96 voxels, but the median image only 35" in answer
-    assert "Along axis 2" not in answer
+    assert "Along the first axis the patch has 96 voxels, but the median image only 35" in answer
+    assert "Along the second axis" not in answer
     # the planner itself rounds up to what the network divides
     assert "filled with zeros" not in told(ask("patch_size=40,56,40", data="Dataset903_Hippo"))
     assert "filled with zeros" not in told(ask("batch_size=3", data="Dataset903_Hippo"))

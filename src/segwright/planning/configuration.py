@@ -8,6 +8,7 @@ from typing import Any
 
 from segwright.planning.architecture import Architecture, parse_architecture
 from segwright.planning.fields import Fields
+from segwright.planning.wording import ordinal
 
 NORMALIZATION_SCHEMES = (
     "CTNormalization",
@@ -133,7 +134,7 @@ def _check_divisible(fields: Fields, patch_size: tuple[int, ...], architecture: 
         return
     nearest = [_nearest_multiples(size, stride) for size, stride in zip(patch_size, total, strict=True)]
     choices = "; ".join(
-        f"axis {axis}: {' or '.join(map(str, nearest[axis]))} instead of {patch_size[axis]}" for axis in wrong
+        f"{ordinal(axis)} axis: {' or '.join(map(str, nearest[axis]))} instead of {patch_size[axis]}" for axis in wrong
     )
     raise fields.error(
         "patch_size",

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 
 from segwright.planning.comparison import Difference, Replanned
 from segwright.planning.configuration import Configuration
-from segwright.planning.decisions import BASE_FEATURES, LOWRES_BELOW_PATCH_FRACTION, MAX_FEATURES, MIN_BATCH_SIZE
+from segwright.planning.decisions import (
+    BASE_FEATURES,
+    LOWRES_BELOW_PATCH_FRACTION,
+    MAX_FEATURES,
+    MIN_BATCH_SIZE,
+)
 from segwright.planning.plan import Plan
 from segwright.planning.planner import MASK_BELOW_RELATIVE_SIZE
 from segwright.planning.spacing import ANISOTROPY_THRESHOLD
 from segwright.planning.step_memory import StepMemory
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, SIMILAR_SPACING, AxisStop
-from segwright.planning.wording import count, gigabytes, sizes
+from segwright.planning.wording import count, gigabytes, ordinal, sizes
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -31,6 +36,8 @@ _NORMALIZATION_WORDS = {
     "RGBTo01Normalization": "colours from 0 to 255 are divided by 255",
 }
 _MAX_LISTED_DIFFERENCES = 12
+_AXES = "zyx"  # of an image's array
+_ENDINGS_WITH_X_FIRST = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl")
 # what the reader of photographs writes for the distance between slices that there are not (nnU-Net v2)
 NO_SPACING_MM = 999
 
@@ -96,7 +103,9 @@ def _data(subject: Subject) -> Iterator[str]:
         if spacing[target.coarsest_axis] == NO_SPACING_MM:
             yield "Such files carry no spacing, so a pixel counts as 1 mm."
     else:
-        yield f"Their median size is {sizes(shape)} voxels of {_mm(spacing)}."
+        yield f"Their median size is {sizes(shape)} voxels of {_mm(spacing)}, in the order z, y, x."
+        if _names_x_first(subject):
+            yield "Viewers and the files' headers name x first."
     yield "Borders that hold nothing but zeros are cut off first."
 
 
@@ -135,7 +144,7 @@ def _spacing_rule_2d(subject: Subject) -> Iterator[str]:
         yield "It is the median of the training images along the two axes of a slice."
     else:
         yield "It is the spacing of full resolution along the two axes of a slice."
-    yield f"Slices are cut across axis {across + 1} of the files, whose spacing plays no part in 2D."
+    yield f"Slices are cut across {_axis(across, subject)}, whose spacing plays no part in 2D."
 
 
 def _spacing_rule(subject: Subject) -> Iterator[str]:
@@ -172,16 +181,30 @@ def _transpose(subject: Subject) -> Iterator[str]:
     if subject.is_flat and plan.transpose_forward == (0, 1, 2):
         return
     if subject.replanned.transpose_is_own_choice:
-        order = _list(str(axis + 1) for axis in plan.transpose_forward)
-        yield f"The axes of the files are taken in the order {order}, which was chosen by hand."
+        yield f"The axes of the images are taken in the order {_order(plan)}, which was chosen by hand."
     elif plan.transpose_forward == (0, 1, 2):
-        yield "The axes stay in the order of the files: the first is already the coarsest, or none is coarser than it."
+        yield "The axes stay in the order z, y, x, because z is already the coarsest, or none is coarser than it."
     else:
         first = plan.transpose_forward[0]
         yield (
-            f"Axis {first + 1} of the files is put first, because its spacing of {target.spacing_mm[first]:.4g} mm is "
-            "the coarsest; sizes below are in that order."
+            f"A{_axis(first, subject)[1:]} is put first, because its spacing of "
+            f"{target.spacing_mm[first]:.4g} mm is the coarsest; sizes below are in the order {_order(plan)}."
         )
+
+
+def _axis(axis: int, subject: Subject) -> str:
+    """Name an axis of the images, whose arrays are (z, y, x)."""
+    place = ("last", "second", "first")[axis]
+    in_header = f" (the {place} in the file's header)" if _names_x_first(subject) else ""
+    return f"axis {_AXES[axis]} of the images{in_header}"
+
+
+def _names_x_first(subject: Subject) -> bool:
+    return subject.description.file_ending.lower() in _ENDINGS_WITH_X_FIRST
+
+
+def _order(plan: Plan) -> str:
+    return ", ".join(_AXES[axis] for axis in plan.transpose_forward)
 
 
 def _patch(subject: Subject) -> Iterator[str]:
@@ -239,9 +262,9 @@ def _depth(subject: Subject) -> Iterator[str]:
     axes_told: dict[str, list[str]] = {}
     for axis, (pools, stop) in enumerate(zip(topology.num_pool_per_axis, topology.stops, strict=True)):
         halved = f"halved {_times(pools)}, from {patch[axis]} to {count(stop.edge, unit)}" if pools else "not halved"
-        axes_told.setdefault(f"{halved}: {_stop_reason(stop)}.", []).append(str(axis + 1))
+        axes_told.setdefault(f"{halved}: {_stop_reason(stop)}.", []).append(ordinal(axis))
     for told, axes in axes_told.items():
-        yield f"Axis {axes[0]} is {told}" if len(axes) == 1 else f"Axes {_list(axes)} are each {told}"
+        yield f"The {axes[0]} axis is {told}" if len(axes) == 1 else f"The {_list(axes)} axes are each {told}"
     if any(1 in kernel for kernel in architecture.kernel_sizes):
         yield (
             "Kernels are flat (1 voxel) along an axis while it is at least "

@@ -19,7 +19,7 @@ from segwright.planning.edits import Edited
 from segwright.planning.recipes import FULL_LENGTH_ITERATIONS
 from segwright.planning.step_memory import CPU, CUDA, StepMemory
 from segwright.planning.topology import choose_topology
-from segwright.planning.wording import GIB, duration, gigabytes, sizes, times
+from segwright.planning.wording import GIB, duration, gigabytes, ordinal, sizes, times
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -345,11 +345,11 @@ def _more_than_the_image(configuration: Configuration) -> Iterator[str]:
         configuration.architecture.total_stride,
         strict=True,
     )
-    for axis, (edge, whole, divisor) in enumerate(sides, start=1):
+    for axis, (edge, whole, divisor) in enumerate(sides):
         if edge >= whole + divisor:
             yield (
-                f"Along axis {axis} the patch has {edge} voxels, but the median image only {whole:.4g}: the rest is "
-                "filled with zeros, which take memory and time and teach nothing."
+                f"Along the {ordinal(axis)} axis the patch has {edge} voxels, but the median image only "
+                f"{whole:.4g}: the rest is filled with zeros, which take memory and time and teach nothing."
             )
 
 

@@ -17,6 +17,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def ordinal(axis: int) -> str:
+    """Name an axis of a plan, counted from 0, by its place: `first`, `second`, `third`."""
+    return ("first", "second", "third")[axis]
+
+
 def gigabytes(size: float) -> str:
     """Say bytes in GB of 2^30, as memory is sold, or in MB: `5.8 GB`, `440 MB`."""
     if size < GIB:
