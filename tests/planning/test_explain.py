@@ -109,6 +109,25 @@ def test_two_dimensional_data_have_no_low_resolution() -> None:
     assert "a pixel counts as 1 mm" in text(explanation, "Data")
 
 
+def test_a_first_patch_that_is_kept_though_the_images_are_larger_is_explained() -> None:
+    plan, fingerprint, description = read("Dataset905_Roads")
+    large = Fingerprint.from_json(
+        {**fingerprint.to_json(), "shapes_after_crop": [[1, 3000, 3000]] * len(fingerprint.spacings_mm)}
+    )
+    planned = make_plan(
+        large,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        gpu_memory_gb=24,
+    )
+    words = text(explain_plan(planned, large, description, "2d", gpu_memory_gb=24), "Patch")
+    assert "2048 × 2048 pixels" in words
+    assert "begins with at most a square of 2048 pixels a side" in words
+    assert "nothing was cut off" not in words
+    assert "nothing was cut off" in text(explain("Dataset903_Hippo", "3d_fullres"), "Patch")
+
+
 def test_masked_normalisation_is_explained() -> None:
     words = text(explain("Dataset902_BrainReg", "3d_fullres"), "Normalisation")
     assert "T1, T1ce, T2, FLAIR" in words

@@ -14,6 +14,7 @@ from segwright.planning.decisions import (
     LOWRES_BELOW_PATCH_FRACTION,
     MAX_FEATURES,
     MIN_BATCH_SIZE,
+    START_EDGE,
 )
 from segwright.planning.plan import Plan
 from segwright.planning.planner import MASK_BELOW_RELATIVE_SIZE
@@ -230,6 +231,12 @@ def _patch(subject: Subject) -> Iterator[str]:
             f"The planner began with {sizes(network.first_patch_size)}: the median image or, where that is larger, a "
             f"{shape} about as long in mm on every side. It shortened the side that covered most of the image "
             f"{_times(network.num_shrinks)}, until the network fitted the memory."
+        )
+    elif any(edge < whole for edge, whole in zip(network.first_patch_size, network.median_shape, strict=True)):
+        start = f"a square of {START_EDGE[2]} pixels" if configuration.is_2d else f"a block of {START_EDGE[3]} voxels"
+        yield (
+            f"The planner begins with at most {start} a side, or one that holds as many and is about as long in mm on "
+            "every side. That fitted the memory, so the planner stayed there, though the images are larger."
         )
     else:
         yield "The planner's first choice fitted the memory, so nothing was cut off."
