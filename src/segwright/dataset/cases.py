@@ -162,8 +162,7 @@ def _scan_explicit(
         missing = [path for path in (*images, label) if not os.path.exists(path)]  # unlike Path.exists, never an error
         problems.extend(_missing_listed(case_id, path) for path in missing)
         count, wanted = len(images), len(description.channel_names)
-        in_one = count == 1 and (missing or _holds_all_channels(images[0], description.file_ending))
-        if count != wanted and not in_one:
+        if count not in (1, wanted):
             problems.append(
                 Problem(
                     "error",
@@ -215,10 +214,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _complete(paths: Mapping[int, Path], file_ending: str, num_channels: int) -> bool:
     if sorted(paths) == list(range(num_channels)):
         return True
-    return list(paths) == [0] and _holds_all_channels(paths[0], file_ending)
+    return list(paths) == [0] and holds_all_channels(paths[0], file_ending)
 
 
-def _holds_all_channels(path: Path, file_ending: str) -> bool:
+def holds_all_channels(path: Path, file_ending: str) -> bool:
     """Whether one file may stand for all channels: a colour picture, or an image with a fourth dimension."""
     if file_ending.lower() in MANY_CHANNELS_IN_ONE_FILE:
         return True

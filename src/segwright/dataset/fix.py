@@ -19,7 +19,7 @@ from segwright.dataset.case_fix import (
     mend_case,
 )
 from segwright.dataset.case_size import workers_for_reading
-from segwright.dataset.cases import Case, reader_for_cases, scan_dataset, scan_images, short_name
+from segwright.dataset.cases import Case, holds_all_channels, reader_for_cases, scan_dataset, scan_images, short_name
 from segwright.dataset.description import FILE_NAME, DatasetDescription
 from segwright.dataset.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
 from segwright.dataset.problems import some
@@ -159,6 +159,7 @@ def _complete_cases(
 ) -> list[Case]:
     """The training cases that have all their files; the others are told of."""
     cases, problems = scan_dataset(folder, description, environ)
+    num_channels = len(description.channel_names)
     for problem in problems:
         record.left_out(problem.case_id, problem.file, problem.what)
     complete = []
@@ -171,6 +172,8 @@ def _complete_cases(
         elif odd or Path(case.case_id).name != case.case_id:
             expected = f"expected files like CASE_0000{description.file_ending}"
             record.left_out(case.case_id, None, f"{expected}, got {some(odd) or case.case_id}")
+        elif len(case.image_paths) < num_channels and not holds_all_channels(files[0], description.file_ending):
+            record.left_out(case.case_id, FILE_NAME, f"expected {num_channels} images, one a channel, got 1")
         else:
             complete.append(case)
     if not complete:
