@@ -110,3 +110,12 @@ def test_a_shading_that_two_images_have_is_no_likeness_of_their_blocks(shape: tu
 def test_a_few_voxels_are_too_few_for_a_block() -> None:
     few = image_signature(scan(1, (3, 2, 5)))
     assert block_correlation(few, few) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e18, 1e25, 2e35])
+@pytest.mark.parametrize("shape", [(30, 44, 37), (1, 90, 110)])
+def test_values_near_the_ends_of_float32_have_the_same_signature(scale: float, shape: tuple[int, int, int]) -> None:
+    voxels = scan(1, shape) + 700
+    signature, scaled = image_signature(voxels), image_signature((voxels * np.float64(scale)).astype(np.float32))
+    np.testing.assert_allclose(scaled.cells, signature.cells, atol=1e-5)
+    assert block_correlation(scaled, signature) > 0.999

@@ -42,12 +42,14 @@ class Signature:
 def image_signature(channel: NDArray[np.float32]) -> Signature:
     """Make the signature of a channel (z, y, x) without NaN."""
     grid = _SLICE_CELLS if channel.shape[0] == 1 else _VOLUME_CELLS
-    means = _cell_means(channel, grid).ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = _cell_means(channel, grid).ravel().astype(np.float64)  # squares of float32 may be too large for it
+    if not np.isfinite(means).all():
+        means = _cell_means(channel / np.abs(channel).max(), grid).ravel().astype(np.float64)
     cells = means - means.mean()
-    norm = float(np.linalg.norm(cells))
-    if norm <= _ROUNDING * float(np.linalg.norm(means)):
-        return Signature(grid=grid, cells=np.zeros_like(cells), block=_middle_block(channel))
-    return Signature(grid=grid, cells=cells / norm, block=_middle_block(channel))
+    norm = np.linalg.norm(cells)
+    scale = 1 / norm if norm > _ROUNDING * np.linalg.norm(means) else 0.0
+    return Signature(grid=grid, cells=(cells * scale).astype(np.float32), block=_middle_block(channel))
 
 
 def mirrored_cells(signature: Signature, axes: Sequence[int]) -> NDArray[np.float32]:
@@ -137,7 +139,7 @@ def _cell_means(channel: NDArray[np.float32], grid: tuple[int, int, int]) -> NDA
 def _middle_block(channel: NDArray[np.float32]) -> NDArray[np.float16]:
     depth = min(_BLOCK_SIDE, channel.shape[0])
     side = int((_BLOCK_SIDE**3 / depth) ** 0.5)
-    block = _middle(channel, np.minimum(channel.shape, (depth, side, side))).astype(np.float32)
+    block = _middle(channel, np.minimum(channel.shape, (depth, side, side))).astype(np.float64)
     deviation = float(block.std())
     return np.asarray((block - block.mean()) / (deviation or 1.0), dtype=np.float16)
 
