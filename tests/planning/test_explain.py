@@ -128,6 +128,27 @@ def test_a_first_patch_that_is_kept_though_the_images_are_larger_is_explained() 
     assert "nothing was cut off" in text(explain("Dataset903_Hippo", "3d_fullres"), "Patch")
 
 
+def test_the_part_of_the_image_that_a_patch_covers_is_told_as_the_planner_counts_it_too() -> None:
+    plan, fingerprint, description = read("Dataset904_Cardiac")
+    small = make_plan(
+        fingerprint,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        gpu_memory_gb=4,
+    )
+    explanation = explain_plan(small, fingerprint, description, "3d_fullres", gpu_memory_gb=4)
+    counted = f"{100 * explanation.numbers['fullres_patch_covers']:.3g} %"
+    assert f"({counted} as the planner counts, with the part of the patch that lies outside" in text(
+        explanation, "Patch"
+    )
+    assert f"{counted} of the image (counting the part of the patch that lies outside it)" in text(
+        explanation, "Low resolution"
+    )
+    inside = explain("Dataset901_CTAniso", "3d_fullres")
+    assert "outside" not in text(inside, "Patch") + text(inside, "Low resolution")
+
+
 def test_masked_normalisation_is_explained() -> None:
     words = text(explain("Dataset902_BrainReg", "3d_fullres"), "Normalisation")
     assert "T1, T1ce, T2, FLAIR" in words

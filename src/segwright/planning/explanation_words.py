@@ -219,7 +219,7 @@ def _patch(subject: Subject) -> Iterator[str]:
     else:
         yield (
             f"The network sees {seen} at a time. Along its axes that is {_list(map(_percent, covers))} of the median "
-            f"image, and {_percent(math.prod(covers))} of it in all."
+            f"image, and {_percent(math.prod(covers))} of it in all{_counted_whole(patch, median)}."
         )
     planned = network.topology.patch_size
     if patch != planned:
@@ -245,6 +245,14 @@ def _patch(subject: Subject) -> Iterator[str]:
             f"Each side is a multiple of {sizes(network.topology.divisor)}, because the network halves it again and "
             "again."
         )
+
+
+def _counted_whole(patch: Sequence[int], median: Sequence[float]) -> str:
+    """What the planner says of a patch that is longer than the image: it counts the part that lies outside too."""
+    if all(edge <= whole for edge, whole in zip(patch, median, strict=True)):
+        return ""
+    fraction = math.prod(patch) / math.prod(median)
+    return f" ({100 * fraction:.3g} % as the planner counts, with the part of the patch that lies outside the image)"
 
 
 def _depth(subject: Subject) -> Iterator[str]:
@@ -339,19 +347,26 @@ def _lowres(subject: Subject) -> Iterator[str]:
     if lowres is None:
         yield "The images are two-dimensional, so there are no 3D configurations."
         return
-    covers = _percent(lowres.patch_fraction)
+    covers = f"{_percent(lowres.patch_fraction)} of the image"
+    fullres = subject.replanned.decisions.fullres
+    if (
+        lowres.patch_fraction < 1
+        and fullres is not None
+        and _counted_whole(fullres.topology.patch_size, fullres.median_shape)
+    ):
+        covers += " (counting the part of the patch that lies outside it)"
     limit = _percent(LOWRES_BELOW_PATCH_FRACTION)
     if lowres.reduction is None:
-        yield f"None is planned: a patch at full resolution covers {covers} of the image, not less than {limit}."
+        yield f"None is planned: a patch at full resolution covers {covers}, not less than {limit}."
     elif lowres.network is None:
         yield (
-            f"None is planned: a patch at full resolution covers {covers} of the image, less than {limit}, but the "
+            f"None is planned: a patch at full resolution covers {covers}, less than {limit}, but the "
             f"lower resolution would have only {lowres.reduction:.2g} times fewer voxels, and less than twice is not "
             "worth it."
         )
     else:
         yield (
-            f"A patch at full resolution covers only {covers} of the image, less than {limit}, so the network could "
+            f"A patch at full resolution covers only {covers}, less than {limit}, so the network could "
             f"miss where it is. 3d_lowres sees the image at {_mm(lowres.network.spacing_mm)}, with "
             f"{lowres.reduction:.3g} times fewer voxels, and 3d_cascade_fullres refines what it finds."
         )
