@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from imageio import v3 as imageio
 
 from segwright.dataset import FixReport, check, fix_dataset
-from segwright.errors import DatasetError, MissingFileError, SettingsError
+from segwright.errors import DatasetError, MissingFileError, SettingsError, WriteError
 from segwright.io import reader_named
 
 VALUES = np.arange(120).reshape(4, 6, 5) % 3
@@ -409,6 +409,15 @@ def test_a_folder_in_use_is_refused(raw, tmp_path: Path, output: str, said: str)
     with pytest.raises(SettingsError, match=rf"--fix .*: expected a folder .*, {said}\. Name another"):
         fix_dataset(raw.folder, tmp_path / output)
     assert contents(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_its_name(raw, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    before = set(tmp_path.iterdir())
+    for output in (tmp_path / ("x" * 300), tmp_path / "loop", Path("/proc/segwright")):
+        with pytest.raises(WriteError, match=rf"{output}: expected to write this file, got .*choose another folder"):
+            fix_dataset(raw.folder, output)
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_an_empty_folder_is_taken(raw, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def fix_dataset(
         description = _with_its_numbering(folder, mended, found)
     if raw["labels"] != mended["labels"]:
         record.changes.append(Change(None, FILE_NAME, f"labels renumbered: {changed_values(declared)}"))
-    with atomic_path(output.resolve()) as temporary:  # a link stays one, to the copy
+    with atomic_path(_real(output)) as temporary:  # a link stays one, to the copy
         tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
         tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
@@ -133,15 +133,15 @@ def fix_dataset(
 
 
 def _refuse_output(folder: Path, output: Path) -> None:
-    source, target = folder.resolve(), output.resolve()
+    source, target = _real(folder), _real(output)
     if printable(output) != str(output):
         got = "a name that is not UTF-8, which ITK does not take"
     elif source == target or source in target.parents or target in source.parents:
         got = "the data set itself" if source == target else "one in the other"
-    elif target.is_dir() and any(target.iterdir()):
+    elif os.path.isdir(target) and any(target.iterdir()):
         got = "a folder with something in it"
-    elif not next(path for path in (target, *target.parents) if path.exists()).is_dir():
-        got = "a file" if target.exists() else "a place below a file"
+    elif not next(path for path in (target, *target.parents) if os.path.exists(path)).is_dir():
+        got = "a file" if os.path.exists(target) else "a place below a file"
     else:
         return
     raise SettingsError(
@@ -152,6 +152,11 @@ def _refuse_output(folder: Path, output: Path) -> None:
             remedy="Name another, such as a new folder beside the data set's.",
         )
     )
+
+
+def _real(path: Path) -> Path:
+    """The path without links; unlike Path.resolve it gives something for a link to itself, too."""
+    return Path(os.path.realpath(path))
 
 
 def _complete_cases(

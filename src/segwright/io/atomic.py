@@ -32,8 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     with told_of_writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".segwright-", dir=path.parent))
+        folder = _folder_beside(path)
         try:
             temporary = folder / path.name
             yield temporary
@@ -56,14 +55,27 @@ def told_of_writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-        raise WriteError(
-            message(
-                path,
-                expected="to write this file",
-                got=error.strerror,
-                remedy="Free some space or choose another folder; nothing was changed.",
-            )
-        ) from error
+        raise _not_written(path, error) from error
+
+
+def _folder_beside(path: Path) -> Path:
+    """Make a hidden folder; where that fails in whatever way, as in /proc, nothing can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".segwright-", dir=path.parent))
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        message(
+            path,
+            expected="to write this file",
+            got=error.strerror,
+            remedy="Free some space or choose another folder; nothing was changed.",
+        )
+    )
 
 
 def flush_folders(folders: Sequence[Path]) -> None:
