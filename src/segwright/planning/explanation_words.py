@@ -347,13 +347,9 @@ def _lowres(subject: Subject) -> Iterator[str]:
     if lowres is None:
         yield "The images are two-dimensional, so there are no 3D configurations."
         return
-    covers = f"{_percent(lowres.patch_fraction)} of the image"
+    covers = f"{100 * lowres.patch_fraction:.3g} % of the image"
     fullres = subject.replanned.decisions.fullres
-    if (
-        lowres.patch_fraction < 1
-        and fullres is not None
-        and _counted_whole(fullres.topology.patch_size, fullres.median_shape)
-    ):
+    if fullres is not None and _counted_whole(fullres.topology.patch_size, fullres.median_shape):
         covers += " (counting the part of the patch that lies outside it)"
     limit = _percent(LOWRES_BELOW_PATCH_FRACTION)
     if lowres.reduction is None:
