@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,19 +139,24 @@ def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch
         )
 
     asked.terminal.note(f"Searching the largest batch of {name} that fits {asked.device} ...")
-    first = _first_guess(asked, plan, name, budget)
+    first = first_guess(asked, plan, name, budget)
     return largest_batch(try_batch, first=first, told=lambda trial: show_trial(asked.terminal, trial))
 
 
-def _first_guess(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
-    """The batch size that would fill the memory by our model."""
+def first_guess(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
+    """The largest batch that fits the memory by our model, whose bytes a patch are not the same for every batch."""
+    from segwright.training.max_batch import LARGEST
+
     kind = str(asked.device).partition(":")[0]
     free = _free_bytes(asked, kind)
-    one, two = (_model(asked, plan, name, budget, batch_size) for batch_size in (1, 2))
-    if one is None or two is None:
+    if _model(asked, plan, name, budget, 1) is None:
         return int(budget.value("batch_size"))
-    a_patch = (two.total - one.total) * KEPT_BY_ALLOCATOR[kind]
-    return max(1, 1 + int((free - one.total * KEPT_BY_ALLOCATOR[kind]) / a_patch))
+
+    def taken(batch_size: int) -> int:
+        model = _model(asked, plan, name, budget, batch_size)
+        return 0 if model is None else int(model.total * KEPT_BY_ALLOCATOR[kind])
+
+    return max(1, bisect_right(range(1, LARGEST + 1), free, key=taken))
 
 
 def _free_bytes(asked: Asked, kind: str) -> int:
