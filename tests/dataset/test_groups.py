@@ -21,6 +21,8 @@ def test_a_regular_expression_names_the_patient(pattern: str) -> None:
     ("pattern", "said"),
     [
         (r"(patient\d+", r"expected a regular expression, or a \.csv file, got missing \), unterminated"),
+        (r"patient{99999999999}", r"expected a regular expression, or a \.csv file, got the repetition number is too"),
+        (5000 * "(" + "p" + 5000 * ")", r"expected a regular expression, or a \.csv file, got maximum recursion depth"),
         (r"(patient00[1-3])_", r"expected a match in every case's id, got none in patient004_frame01, .* and 1 more"),
         (r"patient(\d*?)0", r"got none in patient001_frame01"),
         (r"patient\d+_frame\d+", r"got a group of its own for each case, such as 'patient001_frame01'"),

@@ -93,7 +93,7 @@ def grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], grou
 def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SettingsError(
             message(
                 f"{OPTION} {pattern!r}",
