@@ -116,6 +116,14 @@ def test_a_process_that_the_system_kills_did_not_fit(monkeypatch: pytest.MonkeyP
     assert "SIGKILL" in str(measured.problem)
 
 
+@pytest.mark.parametrize(("number", "name"), [(15, "SIGTERM"), (2, "SIGINT"), (40, "signal 40")])
+def test_a_process_that_another_signal_ended_tells_which(
+    monkeypatch: pytest.MonkeyPatch, number: int, name: str
+) -> None:
+    with pytest.raises(TrainingError, match=rf"ended by {name}\. .*measure again"):
+        ending(monkeypatch, returncode=-number, stderr="UserWarning: of no matter\n")
+
+
 def test_another_failure_is_an_error_that_tells_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match=r"tiny.*ZeroDivisionError: division by zero"):
         ending(monkeypatch, returncode=1, stderr="Traceback ...\nZeroDivisionError: division by zero\n")

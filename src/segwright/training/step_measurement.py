@@ -126,7 +126,7 @@ def measure_step(
     batch_size = int(given.get("batch_size", plan.configuration(configuration).batch_size))
     if run.returncode == 0:
         return StepMeasurement(**json.loads(run.stdout.splitlines()[-1]))
-    ended_by = signal.Signals(-run.returncode).name if run.returncode < 0 else None
+    ended_by = _signal_name(-run.returncode) if run.returncode < 0 else None
     if ended_by in _SIGNALS_OF_MEMORY:
         told = f"the measuring process was ended ({ended_by}), mostly a sign that memory did not suffice"
         return StepMeasurement(device, batch_size, told)
@@ -134,10 +134,25 @@ def measure_step(
         message(
             f"measuring a step of '{configuration}' on {device}",
             expected="two training steps",
-            got=run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit code {run.returncode}",
-            remedy="What stops the measurement would stop the training; mend it, or measure on another device.",
+            got=_last_words(run) if ended_by is None else f"a measuring process that was ended by {ended_by}",
+            remedy=(
+                "What stops the measurement would stop the training; mend it, or measure on another device."
+                if ended_by is None
+                else "Somebody or something stopped it; measure again."
+            ),
         )
     )
+
+
+def _last_words(run: subprocess.CompletedProcess[str]) -> str:
+    return run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit code {run.returncode}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, which has no name
+        return f"signal {number}"
 
 
 # ---------------------------------------------------------------------- in the measuring process
