@@ -106,3 +106,10 @@ def test_a_resumed_run_keeps_its_settings_unless_flags_say_otherwise() -> None:
 def test_a_recipe_that_is_no_name_is_refused(recipe: object) -> None:
     with pytest.raises(SettingsError, match="nnunet, short"):
         resolve_budget(plan={**PLAN, "recipe": recipe})
+
+
+def test_a_wrong_setting_of_a_plan_is_named_with_its_file_and_configuration() -> None:
+    with pytest.raises(SettingsError, match=r"'num_epochs' from the plan \(mine\.json, configuration '2d'\): expected"):
+        resolve_budget(plan={**PLAN, "num_epochs": "many"}, plan_where="mine.json, configuration '2d'")
+    with pytest.raises(SettingsError, match=r"from the command line: expected"):
+        resolve_budget(plan=PLAN, flags={"num_epochs": 0}, plan_where="mine.json")

@@ -56,6 +56,8 @@ class Asked:
             plan=plan.configuration(name).raw,
             trainer=_class_settings(self.trainer, plan, name, self.description.raw),
             flags=self.flags if flags is None else flags,
+            # what an edit makes is not in the file
+            plan_where=f"{plan.where}, configuration '{name}'" if name in self.plan.configuration_names else "--set",
         )
 
 

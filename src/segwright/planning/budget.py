@@ -133,12 +133,14 @@ def resolve_budget(
     trainer: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     resumed: Mapping[str, Setting] | None = None,
+    plan_where: str | None = None,
 ) -> Budget:
     """Resolve every setting by precedence: command line (`flags`), trainer class, plan, default.
 
     `plan` is the resolved configuration of a plans file, which holds `batch_size` and may hold any other setting under
     its own name (`num_epochs`, `initial_lr`, ..., `recipe`). A flag that is None was not given. `resumed` holds the
-    settings of the checkpoint that the run goes on from, which only flags overrule.
+    settings of the checkpoint that the run goes on from, which only flags overrule. `plan_where` names file and
+    configuration in errors.
 
     Raises:
         SettingsError: naming the setting, where it was set, what is allowed and what came.
@@ -150,12 +152,12 @@ def resolve_budget(
         _layer("plan", plan),
         _layer("default", DEFAULTS),
     ]
-    epochs = _pick("num_epochs", layers)
-    iterations = _pick("num_iterations_per_epoch", layers)
+    epochs = _pick("num_epochs", layers, plan_where)
+    iterations = _pick("num_iterations_per_epoch", layers, plan_where)
     recipe, recipe_source = _pick_recipe(layers, total_iterations=epochs.value * iterations.value)
     from_recipe = {"initial_lr": recipe.peak_learning_rate, "weight_decay": recipe.weight_decay}
     layers.append(_layer("recipe", from_recipe))
-    return Budget({name: _pick(name, layers) for name in SETTING_NAMES}, recipe, recipe_source)
+    return Budget({name: _pick(name, layers, plan_where) for name in SETTING_NAMES}, recipe, recipe_source)
 
 
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Setting]:
@@ -179,10 +181,10 @@ def _pick_recipe(layers: list[_Layer], *, total_iterations: int) -> tuple[Recipe
     return recipe_named(chosen.value), chosen.source
 
 
-def _pick(name: str, layers: list[_Layer]) -> Setting:
+def _pick(name: str, layers: list[_Layer], plan_where: str | None) -> Setting:
     for layer in layers:
         if name in layer:
-            return _checked(layer[name])
+            return _checked(layer[name], plan_where)
     raise SettingsError(
         message(
             f"setting '{name}'",
@@ -193,12 +195,13 @@ def _pick(name: str, layers: list[_Layer]) -> Setting:
     )
 
 
-def _checked(setting: Setting) -> Setting:
+def _checked(setting: Setting, plan_where: str | None) -> Setting:
     rule = _RULES[setting.name]
+    place = f" ({plan_where})" if setting.source == "plan" and plan_where is not None else ""
     if not rule.accepts(setting.value):
         raise SettingsError(
             message(
-                f"setting '{setting.name}' from the {setting.source}",
+                f"setting '{setting.name}' from the {setting.source}{place}",
                 expected=rule.expected,
                 got=repr(setting.value),
                 remedy=rule.remedy,
