@@ -52,6 +52,11 @@ def test_a_table_names_the_patient(tmp_path: Path, ending: str, comma: str, head
         ("name,group\n", r"line 1: expected the headings case and group, got name, group"),
         ("case,group\na,x\nb\n", r"line 3: expected a case and its group, got \['b'\]"),
         ("case,group\na,x\na,y\n", r"line 3: expected case a in one group, got 'x' and 'y'"),
+        (
+            "case,group,patient\na,x,p\nb,x,q\n",
+            r"line 3: expected one column of groups, .* got group 'x' and patient 'q' for case b, .* Remove the column",
+        ),
+        ("patient,case,group\np,a,x\np,b,y\n", r"got group 'y' and patient 'p' for case b, which divide"),
         ("case,group\na,x\n", r"g\.csv: expected a line for each case .*, got none for b"),
         ("case,group\na,x\nb,x\nc,x\n", r"got lines for c\."),
         ("\ncase,group\n\na.mha,x\nb,x\n", r"got none for a; lines for a\.mha\. Correct the table; a case's id is"),
@@ -65,6 +70,12 @@ def test_a_malformed_table_is_told_by_its_line(tmp_path: Path, text: str, said: 
     path.write_text(text)
     with pytest.raises(DatasetError, match=said):
         read_groups(str(path), ["a", "b"])
+
+
+def test_columns_that_group_alike_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text("case,patient,group\na,p,x\nb,p,x\nc,q,y\n")
+    assert read_groups(str(path), "abc") == {"a": "x", "b": "x", "c": "y"}
 
 
 def test_a_file_that_is_no_table_is_not_taken_for_an_expression(tmp_path: Path) -> None:

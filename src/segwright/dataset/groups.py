@@ -22,7 +22,8 @@ _GROUP_HEADINGS = ("group", "group_id", "patient", "patient_id", "subject", "sub
 def read_groups(spec: str, case_ids: Iterable[str]) -> dict[str, str]:
     """Name the group of each case, by a regular expression or a table.
 
-    A `spec` that ends in .csv or .tsv is a table with a column `case` and a column `group` (or `patient`, `subject`).
+    A `spec` that ends in .csv or .tsv is a table with a column `case` and a column `group` (or `patient`, `subject`),
+    or several of these that group alike.
     Any other is a regular expression that is searched in the case's id: what its first bracket holds, or else the
     whole match, is the group.
 
@@ -138,6 +139,7 @@ def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
         case_id, group = row[case_column].strip(), row[group_column].strip()
         if groups.setdefault(case_id, group) != group:
             raise _malformed(path, number, f"case {case_id} in one group", f"{groups[case_id]!r} and {group!r}")
+    _require_agreement(path, headings, group_column, case_column, rows[1:])
     missing, foreign = [case_id for case_id in ids if case_id not in groups], sorted(set(groups) - set(ids))
     if missing or foreign:
         raise DatasetError(
@@ -151,6 +153,28 @@ def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
             )
         )
     return groups
+
+
+def _require_agreement(
+    path: Path, headings: Sequence[str], chosen: int, case_column: int, rows: Sequence[tuple[int, Sequence[str]]]
+) -> None:
+    """Refuse a table with another column of groups that puts together other cases than the chosen one does."""
+    others = [column for column, name in enumerate(headings) if name in _GROUP_HEADINGS and column != chosen]
+    for other in others:
+        partners: dict[tuple[int, str], str] = {}
+        for number, row in rows:
+            group, its_other = row[chosen].strip(), row[other].strip()
+            if partners.setdefault((chosen, group), its_other) != its_other or (
+                partners.setdefault((other, its_other), group) != group
+            ):
+                raise _malformed(
+                    path,
+                    number,
+                    "one column of groups, or several that group alike",
+                    f"{headings[chosen]} {group!r} and {headings[other]} {its_other!r} for case "
+                    f"{row[case_column].strip()}, which divide the cases differently",
+                    "Remove the column that is not meant.",
+                )
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -174,5 +198,5 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise _malformed(path, reader.line_num, "a row of a table", str(error)) from error
 
 
-def _malformed(path: Path, line: int, expected: str, got: str) -> DatasetError:
-    return DatasetError(message(f"{path}, line {line}", expected=expected, got=got, remedy="Correct the table."))
+def _malformed(path: Path, line: int, expected: str, got: str, remedy: str = "Correct the table.") -> DatasetError:
+    return DatasetError(message(f"{path}, line {line}", expected=expected, got=got, remedy=remedy))
