@@ -79,6 +79,11 @@ def test_unknown_names_list_the_known(plan: Plan) -> None:
         plan.with_configuration("3d_cascade_fullres", {"previous_stage": "gone"}).configuration("3d_cascade_fullres")
 
 
+def test_a_stage_does_not_come_before_itself(plan: Plan) -> None:
+    with pytest.raises(PlanError, match=r"key 'previous_stage': expected another configuration.*got '3d_lowres'"):
+        plan.with_configuration("3d_lowres", {"previous_stage": "3d_lowres"}).configuration("3d_lowres")
+
+
 def test_a_broken_configuration_does_not_bar_the_others(plan: Plan) -> None:
     broken = edited(plan, batch_size=0)
     assert broken.configuration("2d").batch_size == 12

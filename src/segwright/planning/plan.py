@@ -88,8 +88,20 @@ class Plan:
             resolved = upgrade(resolved, where=where)
         configuration = parse_configuration(name, resolved, where=where)
         if configuration.previous_stage is not None:
-            self._entry(configuration.previous_stage, f"{where}, key 'previous_stage'")
+            self._check_previous_stage(configuration.previous_stage, name, f"{where}, key 'previous_stage'")
         return configuration
+
+    def _check_previous_stage(self, previous: str, name: str, where: str) -> None:
+        self._entry(previous, where)
+        if previous == name:
+            raise PlanError(
+                message(
+                    where,
+                    expected="another configuration, whose predictions are the input of this one",
+                    got=repr(previous),
+                    remedy="nnU-Net's is 3d_lowres.",
+                )
+            )
 
     def resolved_entry(self, name: str) -> dict[str, Any]:
         """Return the entry of a configuration with what it inherits, not checked any further.
