@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from segwright.dataset.description import DatasetDescription
+from segwright.errors import PlanError
 from segwright.fingerprint import Fingerprint
 from segwright.planning.explain import Explanation, explain_plan
 from segwright.planning.plan import Plan
@@ -249,6 +250,16 @@ def test_the_memory_planned_for_can_be_told() -> None:
     )
     assert explain_plan(larger, fingerprint, description, "3d_fullres").differences != ()
     assert explain_plan(larger, fingerprint, description, "3d_fullres", gpu_memory_gb=16).differences == ()
+
+
+def test_schemes_for_other_channels_than_the_images_have_are_refused() -> None:
+    with pytest.raises(PlanError, match=r"'3d_fullres', key 'normalization_schemes': expected 1, .*\(MRI\), got 2"):
+        explain(
+            "Dataset903_Hippo",
+            "3d_fullres",
+            normalization_schemes=["ZScoreNormalization"] * 2,
+            use_mask_for_norm=[False] * 2,
+        )
 
 
 def test_a_broken_neighbour_does_not_bar_the_explanation() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from segwright.errors import PlanError
+from segwright.errors import PlanError, message
 from segwright.planning.architecture import BLOCKS_KEY, Architecture
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import NetworkDecision, PlanningDecisions, decide, decide_network
@@ -69,8 +69,9 @@ def plan_again(
     """Run the plan's planner once more and compare. `gpu_memory_gb` is the planner's own where it is None.
 
     Raises:
-        PlanError: where the data cannot be planned.
+        PlanError: where the data cannot be planned, or have other channels than the configuration normalises.
     """
+    _check_channels(plan, description, configuration)
     known = plan.experiment_planner_used in PLANNERS
     preset = PLANNERS[plan.experiment_planner_used if known else DEFAULT_PLANNER]
     decisions = decide(fingerprint, description, preset=preset, gpu_memory_gb=gpu_memory_gb)
@@ -115,6 +116,19 @@ def plan_again(
         network=_network(decisions, ancestor, configuration, description.num_training),
         differences=() if ancestor is None else _differences(configuration, planned.configuration(ancestor)),
     )
+
+
+def _check_channels(plan: Plan, description: DatasetDescription, configuration: Configuration) -> None:
+    schemes, channels = configuration.normalization_schemes, description.channel_names
+    if len(schemes) != len(channels):
+        raise PlanError(
+            message(
+                f"{plan.where}, configuration '{configuration.name}', key 'normalization_schemes'",
+                expected=f"{len(channels)}, one for each channel of the images ({', '.join(channels)})",
+                got=f"{len(schemes)}: {', '.join(schemes)}",
+                remedy="Correct it, or let the planner write the file again.",
+            )
+        )
 
 
 def _own_spacing(plan: Plan, decisions: PlanningDecisions) -> tuple[float, ...] | None:
