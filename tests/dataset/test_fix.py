@@ -530,6 +530,23 @@ def test_another_file_that_cannot_be_read_is_told_as_such(raw, tmp_path: Path, m
     assert not (tmp_path / "fixed").exists()
 
 
+def test_a_folder_that_cannot_be_looked_into_is_told(raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("open", "shut", ".hidden/shut"):
+        (raw.folder / "notes" / name).mkdir(parents=True)
+        (raw.folder / "notes" / name / "readme.txt").touch()
+    listed = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path).name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = fix_dataset(raw.folder, tmp_path / "fixed")
+    assert told(report) == ["notes/shut: left out: expected a folder to look into, got Permission denied."]
+    assert [path.name for path in (report.copy / "notes").iterdir()] == ["open"]
+
+
 def test_what_leaves_nothing_to_copy_is_told(raw, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         fix_dataset(tmp_path / "none", tmp_path / "fixed")

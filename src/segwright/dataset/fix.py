@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def fix_dataset(
     with atomic_path(_real(output)) as temporary:  # a link stays one, to the copy
         tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
         tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
-        _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests])
+        _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests], record)
         results = _mend([*tasks, *tests], work)
         originals = _drop_copies(tasks, results, record)
         kept = [task.case.case_id for task in tasks if task.case.case_id not in originals]
@@ -277,16 +277,33 @@ def _tasks(
     ]
 
 
-def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequence[MendTask]) -> None:
+def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequence[MendTask], record: _Record) -> None:
     """Copy what belongs to no case that is mended, but no training image or label map that was left out."""
     in_tasks = {path for task in tasks for path in (*task.case.image_paths, task.case.label_path)}
     training = [folder / name for name in TRAINING]
-    tops = sorted(folder.iterdir())  # folders among them may be links, which rglob would not follow
-    for path in [path for top in tops for path in (top, *sorted(top.rglob("*")))]:
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    for path in _visible_files(folder, record):
         left_out = path.parent in training and path.name.endswith(file_ending)
-        if path.is_file() and not hidden and not left_out and path not in in_tasks:
+        if not left_out and path not in in_tasks:
             copy_file(path, copy / path.relative_to(folder))
+
+
+def _visible_files(folder: Path, record: _Record) -> Iterator[Path]:
+    """The files of a data set whose name and folders are not hidden; tells of folders that cannot be looked into.
+
+    Folders in it may be links, those in these not, which might lead round in a circle.
+    """
+
+    def tell(error: OSError) -> None:
+        name = str(Path(error.filename).relative_to(folder))
+        record.left_out(None, name, f"expected a folder to look into, got {error.strerror}")
+
+    tops = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    yield from (path for path in tops if path.is_file())
+    for top in (path for path in tops if path.is_dir()):
+        for place, folders, names in os.walk(top, onerror=tell):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+            yield from (path for path in paths if path.is_file())
 
 
 def _mend(tasks: Sequence[MendTask], work: _Work) -> dict[Path, MendedCase]:
