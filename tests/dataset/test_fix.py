@@ -537,7 +537,7 @@ def test_a_folder_that_cannot_be_looked_into_is_told(raw, tmp_path: Path, monkey
     listed = os.scandir
 
     def refuse(path: Any = ".") -> Any:
-        if Path(path).name == "shut":
+        if str(path).endswith("shut"):  # a number where a folder is removed
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return listed(path)
 
