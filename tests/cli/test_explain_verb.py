@@ -145,6 +145,25 @@ def test_what_cannot_be_asked_is_refused(
     assert plans_of(trained).read_bytes() == before
 
 
+def test_a_plan_without_configurations_is_refused(segwright, workspace: Path) -> None:
+    raw = json.loads(plans_of(workspace).read_text())
+    plans_of(workspace).write_text(json.dumps({**raw, "configurations": {}}))
+    outcome = segwright("explain", 1, "--workspace", workspace)
+    assert outcome.code == 2
+    assert "key 'configurations': expected a configuration to explain, got none" in outcome.err
+
+
+def test_a_wrong_setting_of_the_plan_is_named_with_its_place(segwright, workspace: Path) -> None:
+    raw = json.loads(plans_of(workspace).read_text())
+    raw["configurations"]["3d_fullres"]["num_epochs"] = "many"
+    plans_of(workspace).write_text(json.dumps(raw))
+    outcome = segwright(*words(workspace))
+    assert outcome.code == 2
+    assert f"({plans_of(workspace)}, configuration '3d_fullres')" in outcome.err
+    edited = segwright(*words(workspace, "--set", "num_epochs=0"))
+    assert edited.code == 2
+
+
 def test_a_measurement_is_told_beside_the_model(segwright, trained: Path, device_that_takes) -> None:
     device_that_takes(5)
     told = segwright(*words(trained, "--measure", "--device", "cpu")).out

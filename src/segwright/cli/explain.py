@@ -30,7 +30,7 @@ from segwright.cli.options import (
     read_plan,
 )
 from segwright.cli.train import training_flags
-from segwright.errors import MissingFileError, SettingsError, message
+from segwright.errors import MissingFileError, PlanError, SettingsError, message
 
 if TYPE_CHECKING:
     from segwright.planning import Explanation, Plan
@@ -121,7 +121,7 @@ def explain(
         memory_bytes=None if memory is None else int(memory * (1 << 30)),
         device=str(choose_device(device)) if measure or max_batch else None,
     )
-    names = list(configurations or plan.configuration_names)
+    names = list(configurations or _all_configurations(plan))
     if edits:
         answers = [_answer_edit(asked, names, edits, save, as_json=as_json)]
     else:
@@ -130,6 +130,19 @@ def explain(
     if as_json:
         terminal.json(answers)
     return 0
+
+
+def _all_configurations(plan: Plan) -> Sequence[str]:
+    if plan.configuration_names:
+        return plan.configuration_names
+    raise PlanError(
+        message(
+            f"{plan.where}, key 'configurations'",
+            expected="a configuration to explain",
+            got="none",
+            remedy="Let the planner write the file again: segwright plan.",
+        )
+    )
 
 
 def _explain_all(asked: Asked, names: Sequence[str], *, as_json: bool) -> list[dict[str, Any]]:
