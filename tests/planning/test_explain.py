@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,19 @@ def test_the_part_of_the_image_that_a_patch_covers_is_told_as_the_planner_counts
     )
     inside = explain("Dataset901_CTAniso", "3d_fullres")
     assert "outside" not in text(inside, "Patch") + text(inside, "Low resolution")
+
+
+def test_a_reduction_by_thousands_is_told_without_an_exponent() -> None:
+    plan, fingerprint, description = read("Dataset901_CTAniso")
+    fine = make_plan(
+        fingerprint,
+        description,
+        dataset_name=plan.dataset_name,
+        image_reader_writer=plan.image_reader_writer,
+        overwrite_target_spacing_mm=(0.2, 0.1, 0.1),
+    )
+    words = text(explain_plan(fine, fingerprint, description, "3d_fullres"), "Low resolution")
+    assert re.search(r"with \d,\d{3} times fewer voxels", words)
 
 
 def test_masked_normalisation_is_explained() -> None:

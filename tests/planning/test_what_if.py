@@ -222,6 +222,12 @@ def test_another_recipe_is_told_of_with_the_way_to_keep_the_old() -> None:
     assert "To keep" not in asked
 
 
+def test_memory_that_changes_by_less_than_is_told_stays_as_before() -> None:
+    answer = ask("kernel_sizes=[[1,3,3],[1,3,3],3,3,3,3]")
+    assert 0 < abs(answer.then.step_cuda.total - answer.now.step_cuda.total) < 50 << 20
+    assert "5.4 GB as before on a GPU" in told(answer)
+
+
 def test_adamw_keeps_two_values_a_parameter() -> None:
     answer = ask("recipe=short")
     assert answer.then.step_cuda.optimizer == 2 * answer.now.step_cuda.optimizer

@@ -21,7 +21,7 @@ from segwright.planning.planner import MASK_BELOW_RELATIVE_SIZE
 from segwright.planning.spacing import ANISOTROPY_THRESHOLD
 from segwright.planning.step_memory import StepMemory
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, SIMILAR_SPACING, AxisStop
-from segwright.planning.wording import count, gigabytes, ordinal, sizes
+from segwright.planning.wording import count, gigabytes, ordinal, sizes, times
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -361,10 +361,11 @@ def _lowres(subject: Subject) -> Iterator[str]:
             "worth it."
         )
     else:
+        reduction = times(lowres.reduction) if lowres.reduction >= 100 else f"{lowres.reduction:.3g}"
         yield (
             f"A patch at full resolution covers only {covers}, less than {limit}, so the network could "
             f"miss where it is. 3d_lowres sees the image at {_mm(lowres.network.spacing_mm)}, with "
-            f"{lowres.reduction:.3g} times fewer voxels, and 3d_cascade_fullres refines what it finds."
+            f"{reduction} times fewer voxels, and 3d_cascade_fullres refines what it finds."
         )
 
 

@@ -415,7 +415,7 @@ def _as_long(factor: float) -> str:
 
 
 def _change(now: int, then: int) -> str:
-    if now == then:
+    if gigabytes(now) == gigabytes(then) or abs(then / now - 1) < 0.005:  # else it would read +0 %
         return f"{gigabytes(then)} as before"
     more = f"{times(then / now)} times as much" if then > 2 * now else f"{100 * (then / now - 1):+.0f} %"
     return f"{gigabytes(then)} instead of {gigabytes(now)} ({more})"

@@ -41,5 +41,5 @@ def duration(hours: float) -> str:
 
 
 def times(factor: float) -> str:
-    """Say a factor to two or three digits: `0.85`, `2.1`, `14`."""
-    return f"{factor:.2g}" if factor < 100 else f"{factor:.0f}"
+    """Say a factor to two or three digits: `0.85`, `2.1`, `14`, `7,760`."""
+    return f"{factor:.2g}" if factor < 100 else f"{float(f'{factor:.3g}'):,.0f}"
