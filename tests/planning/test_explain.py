@@ -44,6 +44,7 @@ def test_a_plan_as_planned_differs_in_nothing(path: Path) -> None:
         explanation = explain_plan(plan, fingerprint, description, name)
         assert explanation.differences == ()
         flat = data == "Dataset905_Roads"
+        untrained = "cascade" in name or data in ("Dataset902_BrainReg", "Dataset904_Cardiac")
         assert [paragraph.topic for paragraph in explanation.paragraphs] == [
             "Data",
             "Spacing",
@@ -55,6 +56,7 @@ def test_a_plan_as_planned_differs_in_nothing(path: Path) -> None:
             "Low resolution",
             "Normalisation",
             "Memory",
+            *(["Training"] if untrained else []),
         ]
         json.dumps(explanation.to_json(), allow_nan=False)
 
@@ -162,6 +164,18 @@ def test_a_reduction_by_thousands_is_told_without_an_exponent() -> None:
     )
     words = text(explain_plan(fine, fingerprint, description, "3d_fullres"), "Low resolution")
     assert re.search(r"with \d,\d{3} times fewer voxels", words)
+
+
+@pytest.mark.parametrize(
+    ("data", "configuration", "what"),
+    [
+        ("Dataset902_BrainReg", "3d_fullres", "regions"),
+        ("Dataset904_Cardiac", "2d", "an ignore label"),
+        ("Dataset901_CTAniso", "3d_cascade_fullres", "a configuration that refines a previous stage"),
+    ],
+)
+def test_what_this_version_cannot_train_is_said(data: str, configuration: str, what: str) -> None:
+    assert f"This version cannot train {what} yet" in text(explain(data, configuration), "Training")
 
 
 def test_masked_normalisation_is_explained() -> None:

@@ -228,6 +228,11 @@ def test_memory_that_changes_by_less_than_is_told_stays_as_before() -> None:
     assert "5.4 GB as before on a GPU" in told(answer)
 
 
+def test_what_this_version_cannot_train_is_said() -> None:
+    assert "This version cannot train regions yet" in told(ask("batch_size=3", data="Dataset902_BrainReg"))
+    assert "cannot train" not in told(ask("batch_size=3"))
+
+
 def test_adamw_keeps_two_values_a_parameter() -> None:
     answer = ask("recipe=short")
     assert answer.then.step_cuda.optimizer == 2 * answer.now.step_cuda.optimizer

@@ -18,6 +18,23 @@ def num_network_inputs(configuration: Configuration, description: DatasetDescrip
     return len(description.channel_names) + cascade
 
 
+def not_trained_yet(configuration: Configuration, description: DatasetDescription) -> str | None:
+    """Say in a sentence what of a configuration this version cannot train; None where it can."""
+    labels = description.labels
+    found = {
+        "regions": labels.has_regions,
+        "an ignore label": labels.ignore_label is not None,
+        "a configuration that refines a previous stage": configuration.previous_stage is not None,
+    }
+    named = [what for what, is_there in found.items() if is_there]
+    if not named:
+        return None
+    return (
+        f"This version cannot train {' or '.join(named)} yet, so iterations and hours are those of a training that it "
+        "would refuse; nnunetv2 can, from the same preprocessed folder."
+    )
+
+
 def planned_elements(configuration: Configuration, num_label_entries: int) -> int:
     """Elements of the feature maps of one sample, as the planner counts them for so many entries in dataset.json's
     `labels`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from segwright.planning.comparison import Difference, Replanned
 from segwright.planning.configuration import Configuration
+from segwright.planning.cost import not_trained_yet
 from segwright.planning.decisions import (
     BASE_FEATURES,
     LOWRES_BELOW_PATCH_FRACTION,
@@ -81,6 +82,7 @@ def paragraphs_for(subject: Subject) -> Iterator[tuple[str, str]]:
         ("Low resolution", _lowres(subject)),
         ("Normalisation", _normalization(subject)),
         ("Memory", _memory(subject)),
+        ("Training", _training(subject)),
         ("Changes by hand", _changes(subject)),
     ):
         text = " ".join(sentences)
@@ -416,6 +418,12 @@ def _memory(subject: Subject) -> Iterator[str]:
         "15 %. The process takes more, because memory that was released is kept for later. --measure measures a step "
         "on this machine."
     )
+
+
+def _training(subject: Subject) -> Iterator[str]:
+    told = not_trained_yet(subject.configuration, subject.description)
+    if told is not None:
+        yield told
 
 
 def _changes(subject: Subject) -> Iterator[str]:

@@ -13,7 +13,7 @@ from segwright.errors import PlanError, message
 from segwright.planning.budget import Budget
 from segwright.planning.comparison import Replanned, plan_again, voxels_of_dataset
 from segwright.planning.configuration import Configuration
-from segwright.planning.cost import batch_work, planned_elements, step_memory
+from segwright.planning.cost import batch_work, not_trained_yet, planned_elements, step_memory
 from segwright.planning.decisions import MIN_BATCH_SIZE, batch_size_allowed
 from segwright.planning.edits import Edited
 from segwright.planning.recipes import FULL_LENGTH_ITERATIONS
@@ -285,6 +285,9 @@ def _recipe(budget: Budget) -> str:
 
 def _remarks(edited: Edited, then: Side, replanned: Replanned, description: DatasetDescription) -> Iterator[str]:
     configuration, edits, network = edited.configuration, edited.edits, replanned.network
+    untrained = not_trained_yet(configuration, description)
+    if untrained is not None:
+        yield untrained
     if edited.needs_preprocessing:
         yield (
             f"The training data change, so they must be preprocessed again: segwright preprocess "
