@@ -115,3 +115,9 @@ def test_images_with_next_to_nothing_in_them_are_no_copies() -> None:
         image.flat[np.random.default_rng(seed).integers(image.size)] = 1 + seed
     assert found(lit) == []
     assert found(lit[:5]) == []
+
+
+@pytest.mark.parametrize("crop", [np.s_[:, 1:, 2:], np.s_[:, 1:-1, :-1]])
+def test_a_mirrored_and_cropped_copy_is_found(crop: tuple[slice, ...]) -> None:
+    images = [tissue(seed) for seed in range(10)]
+    assert found([*images, images[3][crop][:, ::-1, ::-1].copy()]) == [("3", "10")]

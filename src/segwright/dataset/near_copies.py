@@ -20,9 +20,9 @@ from segwright.dataset.image_signature import block_correlation, cells_correlati
 # Correlation of the cells: another scale, and noise of a tenth of the contrast, leave it above; frames of one patient
 # of ACDC reach 0.9974.
 _SAME_CELLS = 0.9995
-_SAME_DISTANCE = 2 * (1 - _SAME_CELLS)  # squared, of cells that correlate so
 # Correlation of the blocks, for images whose cells are alike: cropped copies have 1, frames of one patient 0.91.
 _SAME_BLOCK, _LIKE_CELLS = 0.985, 0.9
+_LIKE_DISTANCE = 2 * (1 - _LIKE_CELLS)  # squared, of cells that correlate so
 # Cases around a case show what is usual: a shading, a padding, an outline. Copies correlate in the rest as well, above
 # 0.985 in four data sets. With nothing but copies of one image there is no rest, but blocks tell.
 _USUAL_CELLS, _ENOUGH_CASES, _MOST_CASES = 0.99, 8, 24
@@ -84,17 +84,17 @@ def least_correlations(cells: NDArray[np.float32], rows: NDArray[np.int_]) -> ND
 
 def near_copies(cases: Sequence[CaseSummary], pairs: Mapping[Pair, float]) -> dict[Pair, Copy]:
     """Pairs of which the second is nearly the first: some of `pairs`, with their cells' correlation, or mirrored."""
-    likely = [(pair, Copy(value)) for pair, value in pairs.items() if value > _SAME_CELLS]
-    likely += _mirrored_pairs(cases)
-    usual = _usual_cells(cases, {one for (one, _), _ in likely})
-    near = {
-        pair: Copy(value)
-        for pair, value in pairs.items()
-        if value <= _SAME_CELLS and _least_block_correlation(cases[pair[0]], cases[pair[1]]) > _SAME_BLOCK
-    }
+    likely = [*_mirrored_pairs(cases), *((pair, Copy(value)) for pair, value in pairs.items())]
+    usual = _usual_cells(cases, {one for (one, _), copy in likely if copy.correlation > _SAME_CELLS})
+    near = {}
     for (one, other), copy in likely:
-        if (one, other) not in near and _is_more_than_usual(cases[one], cases[other], copy.mirrored, usual[one]):
-            near[one, other] = copy
+        original, case = cases[one], cases[other]
+        if copy.correlation > _SAME_CELLS:
+            is_copy = _is_more_than_usual(original, case, copy.mirrored, usual[one])
+        else:
+            is_copy = _least_block_correlation(original, case, copy.mirrored) > _SAME_BLOCK
+        if is_copy:
+            near[one, other] = copy  # a mirrored one gives way to one as it is
     return dict(sorted(near.items()))
 
 
@@ -152,7 +152,7 @@ def _has_texture(case: CaseSummary, channel: int) -> bool:
 
 
 def _mirrored_pairs(cases: Sequence[CaseSummary]) -> Iterator[tuple[Pair, Copy]]:
-    """Pairs of which the cells of one are those of the other mirrored, among those alike in what mirroring leaves."""
+    """Pairs of which one's cells are like the other's mirrored, among those alike in what mirroring leaves."""
     alike: dict[tuple[int, int, int], list[int]] = {}
     for index, case in enumerate(cases):
         if all(signature.cells.any() for signature in case.signatures):
@@ -174,7 +174,7 @@ def _pairs_alike_if_mirrored(cases: Sequence[CaseSummary], indices: Sequence[int
         own = np.arange(len(distances))
         distances[own, start + own] = np.inf
         for row, neighbours in enumerate(np.argpartition(distances, count - 1, axis=1)[:, :count]):
-            for column in neighbours[distances[row, neighbours] < _SAME_DISTANCE]:
+            for column in neighbours[distances[row, neighbours] < _LIKE_DISTANCE]:
                 one, other = sorted((indices[start + row], indices[column]))
                 yield one, other
 
@@ -185,13 +185,13 @@ def _squared_distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
 
 
 def _as_mirrored(original: CaseSummary, case: CaseSummary) -> Copy | None:
-    """How `case` is mirrored, where it is nearly `original` so and not as it is."""
+    """How `case` is mirrored, where its cells are like those of `original` so, and more than as they are."""
     axes = [axis for axis in range(3) if original.signatures[0].grid[axis] > 1]
     ways = [way for count in range(len(axes) + 1) for way in combinations(axes, count)]
     best = max(
         (Copy(_mirrored_correlation(original, case, way), way) for way in ways), key=lambda copy: copy.correlation
     )
-    return best if best.mirrored and best.correlation > _SAME_CELLS else None
+    return best if best.mirrored and best.correlation > _LIKE_CELLS else None
 
 
 def _mirrored_correlation(original: CaseSummary, case: CaseSummary, axes: Sequence[int]) -> float:
