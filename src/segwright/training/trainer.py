@@ -116,7 +116,11 @@ class Trainer:
         self.monitor = monitor or self.monitor
         self.loader_workers = loader_workers
         self.budget: Budget = resolve_budget(
-            plan=self.configuration.raw, trainer=self.user_settings(), flags=flags, resumed=resumed
+            plan=self.configuration.raw,
+            plan_where=f"configuration '{self.configuration_name}'",
+            trainer=self.user_settings(),
+            flags=flags,
+            resumed=resumed,
         )
         for name in SETTING_NAMES:
             setattr(self, name, self.budget.value(name))
