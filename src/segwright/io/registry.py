@@ -131,7 +131,7 @@ def _remedy(error: Exception) -> str:
         return "Ask its owner for the right to read it."
     if "orthonormal" in text:
         return 'Its axes are skewed: mend the header, or write "overwrite_image_reader_writer": "NibabelIO".'
-    if "imagecodecs" in text:
+    if "requires the 'imagecodecs' package" in text:
         return "Its compression needs another package: pip install imagecodecs."
     return "The file is truncated, damaged or of another kind; copy or export it again."
 
