@@ -14,8 +14,6 @@ from segwright.cli.console import Terminal
 from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
 from segwright.errors import PlanError, SegwrightError, SettingsError, message
-from segwright.io.atomic import write_json_atomic
-from segwright.io.json_file import read_json
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
@@ -142,6 +140,7 @@ def plan_dataset(
 
     from segwright.dataset import RawDataset, write_splits
     from segwright.fingerprint import FILE_NAME
+    from segwright.io.atomic import write_json_atomic
     from segwright.planning import make_plan, merge_hand_made, planner_named
 
     planner_named(planner)
@@ -225,6 +224,7 @@ def _measured_before(folder: Path, dataset: RawDataset, what: dict[str, Any] | N
     nnU-Net's does not say of which files it was made.
     """
     from segwright.fingerprint import FILE_NAME, Fingerprint
+    from segwright.io.json_file import read_json
 
     path = folder / FILE_NAME
     if what is None or not path.is_file():
