@@ -135,11 +135,25 @@ def test_other_orders_equal_the_slow_reference(axis: int | None, order: int, ord
         np.testing.assert_array_equal(run(labels, new, spline(order, order_z), axis), expected)
 
 
-@pytest.mark.parametrize("axis", [None, 1])
-def test_cubic_labels_equal_the_slow_reference_but_for_rounding(axis: int | None) -> None:
-    labels = blobs((12, 14, 16), 4)
-    expected = slow_reference.resample(labels, (17, 20, 11), order=3, axis=axis, labels=True)
-    assert (run(labels, (17, 20, 11), spline(3), axis) == expected).mean() > 0.999
+@given(shapes, shapes, axes, st.integers(0, 3), st.integers(0, 3), st.integers(0, 1000))
+@examples(150)
+def test_ties_of_any_order_are_decided_as_the_slow_reference_does(
+    old: tuple[int, ...], new: tuple[int, ...], axis: int | None, order: int, order_z: int, seed: int
+) -> None:
+    labels = np.random.default_rng(seed).integers(-1, 3, old).astype(np.int16)
+    expected = slow_reference.resample(labels, new, order=order, axis=axis, order_z=order_z, labels=True)
+    np.testing.assert_array_equal(run(labels, new, spline(order, order_z), axis), expected if old != new else labels)
+
+
+@pytest.mark.parametrize(("order", "order_z"), [(1, 2), (1, 3), (2, 0), (3, 0), (3, 3)])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_halving_at_splines_of_higher_orders_equals_the_slow_reference(
+    axis: int | None, order: int, order_z: int
+) -> None:
+    for seed in range(10):
+        labels = np.random.default_rng(seed).integers(-1, 3, (4, 8, 6)).astype(np.int16)
+        expected = slow_reference.resample(labels, (2, 4, 3), order=order, axis=axis, order_z=order_z, labels=True)
+        np.testing.assert_array_equal(run(labels, (2, 4, 3), spline(order, order_z), axis), expected)
 
 
 def torch_reference(labels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -155,7 +155,7 @@ def _resample_spline(
     if axis is not None and order_z > 0 and shape[axis] != labels.shape[axis]:
         in_plane = list(shape)
         in_plane[axis] = labels.shape[axis]
-        return _overwrite_above_half(_resample_spline(labels, tuple(in_plane), axis, order, 0), shape, axis, order_z)
+        return _overwrite_above_half(_resample_spline(labels, tuple(in_plane), axis, order, 0), shape, order_z)
     orders = [order if other != axis else 0 for other in range(3)]
     if max(orders) == 0:
         return resample_axes(labels, shape, 0)
@@ -166,36 +166,48 @@ def _resample_spline(
         out = np.empty(shape, dtype=np.int16)
         interpolate_labels(labels, z.taps, z.weights, y.taps, y.weights, x.taps, x.weights, out)
         return out
-    return _largest_spline(labels, shape, axis, order)
+    if axis is None:
+        return _largest_spline(labels, shape, order)
+    in_plane_shape = shape[:axis] + shape[axis + 1 :]
+    slices = [_largest_spline(part, in_plane_shape, order) for part in np.moveaxis(labels, axis, 0)]
+    return resample_axis(np.stack(slices, axis=axis), axis, shape[axis], 0)
 
 
-def _largest_spline(
-    labels: NDArray[np.int16], shape: tuple[int, ...], axis: int | None, order: int
-) -> NDArray[np.int16]:
-    """Splines above order 1 overshoot, so every label is interpolated everywhere."""
-    axes = [other for other in range(3) if other != axis]
-    nearest = resample_axes(labels, shape, 0)
+def _largest_spline(labels: NDArray[np.int16], shape: tuple[int, ...], order: int) -> NDArray[np.int16]:
+    """Interpolate every label of a volume or slice everywhere, since splines above order 1 overshoot.
+
+    By scipy itself, in the way of scikit-image's `resize`: the sums of our matrices round ties to other sides.
+    """
+    from scipy import ndimage
+
+    factors = [new_size / size for size, new_size in zip(labels.shape, shape, strict=True)]
+    nearest = resample_axes(labels, shape, 0, range(labels.ndim))
     out = np.zeros(shape, dtype=np.int16)
     largest = np.full(shape, -1.0)
     for label in np.unique(labels):
-        indicator = resample_axes((labels == label).astype(np.float64), shape, order, axes)
-        if axis is not None:
-            indicator = resample_axis(indicator, axis, shape[axis], 0)
-        np.clip(indicator, 0, 1, out=indicator)
-        better = (indicator > largest) | ((indicator == largest) & (nearest == label))
+        indicator = (labels == label).astype(np.float64)
+        score = np.clip(ndimage.zoom(indicator, factors, order=order, mode="nearest", grid_mode=True), 0, 1)
+        better = (score > largest) | ((score == largest) & (nearest == label))
         out[better] = label
-        np.maximum(largest, indicator, out=largest)
+        np.maximum(largest, score, out=largest)
     return out
 
 
-def _overwrite_above_half(
-    labels: NDArray[np.int16], shape: tuple[int, ...], axis: int, order_z: int
-) -> NDArray[np.int16]:
-    """nnU-Net's rule across separate slices for an order above 0: labels in ascending order where above a half."""
+def _overwrite_above_half(labels: NDArray[np.int16], shape: tuple[int, ...], order_z: int) -> NDArray[np.int16]:
+    """nnU-Net's rule across separate slices for an order above 0: labels in ascending order where above a half.
+
+    Splines along all axes, though the slices keep their shape: it rounds ties to other sides than along one would.
+    """
+    from scipy import ndimage
+
+    positions = [
+        size / new_size * (np.arange(new_size) + 0.5) - 0.5 for size, new_size in zip(labels.shape, shape, strict=True)
+    ]
+    coordinates = np.stack(np.meshgrid(*positions, indexing="ij"))
     out = np.zeros(shape, dtype=np.int16)
     for label in np.unique(labels):
-        indicator = resample_axis((labels == label).astype(np.float64), axis, shape[axis], order_z)
-        out[indicator > 0.5] = label
+        indicator = (labels == label).astype(np.float64)
+        out[ndimage.map_coordinates(indicator, coordinates, order=order_z, mode="nearest") > 0.5] = label
     return out
 
 
