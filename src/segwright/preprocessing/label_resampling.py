@@ -54,7 +54,7 @@ def resample_labels(
     axis = separate_axis_of(resampling, current_spacing_mm, new_spacing_mm)
     if resampling.function == TORCH:
         one_by_one = bool(resampling.kwargs.get("memefficient_seg_resampling", False))
-        resample = _resample_half_precision if not one_by_one else _resample_above_half
+        resample = partial(_resample_above_half, axis=axis) if one_by_one else _resample_half_precision
         return np.stack([_with_axis_nearest_of_torch(volume, shape, axis, resample) for volume in labels])
     return np.stack([_resample_spline(volume, shape, axis, order, order_z) for volume in labels])
 
@@ -237,9 +237,18 @@ def _resample_half_precision(labels: NDArray[np.int16], shape: tuple[int, ...]) 
     return out
 
 
-def _resample_above_half(labels: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """nnU-Net's torch variant with little memory: labels in ascending order where their indicator is above a half."""
-    out = np.zeros(shape, dtype=np.int16)
+def _resample_above_half(labels: NDArray[np.int16], shape: tuple[int, ...], axis: int | None) -> NDArray[np.int16]:
+    """nnU-Net's torch variant with little memory: labels in ascending order where their indicator is above a half.
+
+    By torch itself, slices across `axis` as its channels: the sums of our matrices round ties to other sides.
+    """
+    import torch
+
+    channels_first = labels[np.newaxis] if axis is None else np.moveaxis(labels, axis, 0)
+    sizes = shape if axis is None else shape[:axis] + shape[axis + 1 :]
+    mode = "trilinear" if axis is None else "bilinear"
+    out = np.zeros((len(channels_first), *sizes), dtype=np.int16)
     for label in np.unique(labels):
-        out[resample_axes((labels == label).astype(np.float32), shape, 1) > 0.5] = label
-    return out
+        indicator = torch.from_numpy((channels_first == label).astype(np.float32))
+        out[torch.nn.functional.interpolate(indicator[None], sizes, mode=mode)[0].numpy() > 0.5] = label
+    return out[0] if axis is None else np.moveaxis(out, 0, axis)
