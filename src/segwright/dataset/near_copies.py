@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import prod
 
@@ -186,14 +187,17 @@ def _squared_distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
 
 def _as_mirrored(original: CaseSummary, case: CaseSummary) -> Copy | None:
     """How `case` is mirrored, where its cells are like those of `original` so, and more than as they are."""
-    axes = [axis for axis in range(3) if original.signatures[0].grid[axis] > 1]
-    ways = [way for count in range(len(axes) + 1) for way in combinations(axes, count)]
-    best = max(
-        (Copy(_mirrored_correlation(original, case, way), way) for way in ways), key=lambda copy: copy.correlation
-    )
-    return best if best.mirrored and best.correlation > _LIKE_CELLS else None
-
-
-def _mirrored_correlation(original: CaseSummary, case: CaseSummary, axes: Sequence[int]) -> float:
+    ways, places = _mirrorings(original.signatures[0].grid)
     both = zip(original.signatures, case.signatures, strict=True)
-    return min(float(one.cells @ mirrored_cells(other, axes)) for one, other in both)
+    correlations = np.min([other.cells[places] @ one.cells for one, other in both], axis=0)
+    best = int(correlations.argmax())
+    return Copy(float(correlations[best]), ways[best]) if ways[best] and correlations[best] > _LIKE_CELLS else None
+
+
+@lru_cache(maxsize=2)
+def _mirrorings(grid: tuple[int, int, int]) -> tuple[list[tuple[int, ...]], NDArray[np.int_]]:
+    """The sets of axes to mirror along, none first, and for each where the cells come from (ways, cells)."""
+    axes = [axis for axis in range(3) if grid[axis] > 1]
+    ways = [way for count in range(len(axes) + 1) for way in combinations(axes, count)]
+    cells = np.arange(prod(grid)).reshape(grid)
+    return ways, np.stack([np.flip(cells, way).ravel() for way in ways])
