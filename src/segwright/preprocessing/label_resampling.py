@@ -40,8 +40,8 @@ def resample_labels(
 ) -> NDArray[np.int16]:
     """Resample a label map (1, z, y, x) to (1, *new_shape), by the function that the plan names.
 
-    Exactly nnU-Net's result with its default, linear interpolation, whose time does not depend on how many labels
-    there are. With other orders, and torch's memory-saving way, exact ties between labels may fall otherwise.
+    Exactly nnU-Net's result; with its default, linear interpolation, the time does not depend on how many labels
+    there are.
 
     Raises:
         PlanError: the resampling function is unknown.
