@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from segwright.dataset.description import DatasetDescription
+from segwright.explain.cost import step_memory
+from segwright.explain.edits import apply_edits, parse_edits
+from segwright.explain.step_measurement import StepMeasurement, measure_step
+from segwright.explain.step_memory import CPU, StepMemory
 from segwright.planning.budget import resolve_budget
-from segwright.planning.cost import step_memory
-from segwright.planning.edits import apply_edits, parse_edits
 from segwright.planning.plan import Plan
-from segwright.planning.step_memory import CPU, StepMemory
-from segwright.training.step_measurement import StepMeasurement, measure_step
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "plans"

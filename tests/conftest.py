@@ -5,6 +5,8 @@ import signal
 
 from hypothesis import settings
 
+pytest_plugins = ("raw_folder", "tiny_store")
+
 # before torch loads its OpenMP runtime: threads that wait for a core someone else uses must not spin for it
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

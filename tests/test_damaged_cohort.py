@@ -10,7 +10,8 @@ import pytest
 
 from damage import STRANGE_NAMES, files_to_refuse, gzipped, nifti
 from segwright.cli.main import main
-from segwright.dataset import RawDataset, check
+from segwright.dataset import RawDataset
+from segwright.doctor.check import check
 from segwright.errors import CasesFailedError
 from segwright.fingerprint import fingerprint_dataset
 from tiny_datasets import case_ids, make_3d, write_description

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segwright.dataset import DatasetDescription, RawDataset, check
+from segwright.dataset import DatasetDescription, RawDataset
 from segwright.dataset.splits import read_splits, split_for_fold
+from segwright.doctor.check import check
 from segwright.errors import SegwrightError
 from segwright.evaluation.summary import Summary
 from segwright.fingerprint import Fingerprint

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from segwright import fingerprint as module
 from segwright.cropping import crop_to_nonzero
-from segwright.dataset import RawDataset, check
+from segwright.dataset import RawDataset
+from segwright.doctor.check import check
 from segwright.errors import CasesFailedError, DatasetError, MissingFileError, PlanError
 from segwright.fingerprint import Fingerprint, case_measure, combine_measurements, fingerprint_dataset
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetDescription, RawDataset
-    from segwright.dataset import check as check_dataset
+    from segwright.doctor.check import check as check_dataset
     from segwright.errors import SegwrightError
     from segwright.evaluation import Summary, evaluate_folder
+    from segwright.explain.explanation import explain_plan
     from segwright.fingerprint import Fingerprint, fingerprint_dataset
     from segwright.inference import Predictor, predict_folder
     from segwright.labels import Labels
-    from segwright.planning import Plan, explain_plan, make_plan
+    from segwright.planning import Plan, make_plan
     from segwright.preprocessing.cohort import preprocess_dataset
     from segwright.training.run import train
     from segwright.training.trainer import Trainer
@@ -51,9 +52,9 @@ _PLACES = {
     "SegwrightError": "errors",
     "Summary": "evaluation",
     "Trainer": "training.trainer",
-    "check_dataset": "dataset:check",
+    "check_dataset": "doctor.check:check",
     "evaluate_folder": "evaluation",
-    "explain_plan": "planning",
+    "explain_plan": "explain.explanation",
     "fingerprint_dataset": "fingerprint",
     "make_plan": "planning",
     "predict_folder": "inference",

@@ -11,11 +11,11 @@ from segwright.cli import explain_trials
 from segwright.cli.console import Terminal
 from segwright.cli.explain_trials import KEPT_BY_ALLOCATOR, Asked, first_guess
 from segwright.dataset import DatasetDescription, DatasetLocation
+from segwright.explain.cost import step_memory
+from segwright.explain.edits import apply_edits, parse_edits
+from segwright.explain.step_memory import CPU
 from segwright.fingerprint import Fingerprint
-from segwright.planning.cost import step_memory
-from segwright.planning.edits import apply_edits, parse_edits
 from segwright.planning.plan import Plan
-from segwright.planning.step_memory import CPU
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 DATA = "Dataset903_Hippo"

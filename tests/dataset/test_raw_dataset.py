@@ -14,7 +14,7 @@ from segwright.dataset.cases import expand_variables
 from segwright.errors import DatasetError, GeometryError, MissingFileError
 
 if TYPE_CHECKING:
-    from conftest import RawFolder
+    from raw_folder import RawFolder
 
 RGB = {
     "channel_names": {"0": "R", "1": "G", "2": "B"},

@@ -70,7 +70,7 @@ def test_planner_modules_are_light() -> None:
     import sys
 
     code = (
-        "import sys, segwright.planning, segwright.planning.planner, segwright.planning.explain\n"
+        "import sys, segwright.planning, segwright.planning.planner, segwright.explain.explanation\n"
         "print(sorted({'torch', 'numba', 'scipy', 'SimpleITK'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,9 +14,11 @@ from segwright.cli.options import DatasetArgument, GroupByOption, JsonOption, Wo
 from segwright.errors import DatasetError
 
 if TYPE_CHECKING:
-    from segwright.dataset import CheckReport, DatasetLocation, FixReport
-    from segwright.dataset.case_check import Measure
-    from segwright.dataset.case_fix import Change
+    from segwright.dataset import DatasetLocation
+    from segwright.doctor.case_check import Measure
+    from segwright.doctor.case_fix import Change
+    from segwright.doctor.check import CheckReport
+    from segwright.doctor.fix import FixReport
 
 FOUND_ERRORS = 2
 MANY_FILES = 5
@@ -111,7 +113,7 @@ def check_or_stop(
 
 
 def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: int | None) -> FixReport:
-    from segwright.dataset import fix_dataset
+    from segwright.doctor.fix import fix_dataset
 
     with terminal.progress() as progress:
         return fix_dataset(location.raw, output, workers=workers, progress=progress, environ=os.environ)
@@ -145,7 +147,7 @@ def _check(
     group_by: str | None,
     measure: Measure | None = None,
 ) -> CheckReport:
-    from segwright.dataset import check as check_dataset
+    from segwright.doctor.check import check as check_dataset
 
     files = [folder / "splits_final.json" for folder in (location.preprocessed, location.raw)]
     with terminal.progress() as progress:

@@ -33,10 +33,11 @@ from segwright.cli.train import training_flags
 from segwright.errors import MissingFileError, PlanError, SettingsError, message
 
 if TYPE_CHECKING:
-    from segwright.planning import Explanation, Plan
+    from segwright.explain.edits import Edited
+    from segwright.explain.explanation import Explanation
+    from segwright.explain.what_if import WhatIf
+    from segwright.planning import Plan
     from segwright.planning.budget import Budget
-    from segwright.planning.edits import Edited
-    from segwright.planning.what_if import WhatIf
 
 
 def explain(
@@ -146,7 +147,7 @@ def _all_configurations(plan: Plan) -> Sequence[str]:
 
 
 def _explain_all(asked: Asked, names: Sequence[str], *, as_json: bool) -> list[dict[str, Any]]:
-    from segwright.planning import explain_plan
+    from segwright.explain.explanation import explain_plan
     from segwright.planning.wording import duration
 
     answers: list[dict[str, Any]] = []
@@ -196,8 +197,8 @@ def _show_paragraphs(terminal: Terminal, explanation: Explanation, told: dict[tu
 def _answer_edit(
     asked: Asked, names: Sequence[str], texts: Sequence[str], save: str | None, *, as_json: bool
 ) -> dict[str, Any]:
-    from segwright.planning.edits import apply_edits, parse_edits
-    from segwright.planning.what_if import what_if
+    from segwright.explain.edits import apply_edits, parse_edits
+    from segwright.explain.what_if import what_if
 
     edits = parse_edits(texts)
     if len(names) != 1:

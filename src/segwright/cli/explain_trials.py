@@ -13,13 +13,13 @@ from segwright.cli.options import trainer_class_of
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetDescription, DatasetLocation
+    from segwright.explain.max_batch import LargestBatch
+    from segwright.explain.step_measurement import StepMeasurement
+    from segwright.explain.step_memory import StepMemory
+    from segwright.explain.what_if import Speed
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
     from segwright.planning.budget import Budget
-    from segwright.planning.step_memory import StepMemory
-    from segwright.planning.what_if import Speed
-    from segwright.training.max_batch import LargestBatch
-    from segwright.training.step_measurement import StepMeasurement
 
 # of the memory that a step holds, a process takes this much: what the allocators of CPU and CUDA keep
 KEPT_BY_ALLOCATOR = {"cpu": 1.4, "cuda": 1.1, "mps": 1.1}
@@ -109,7 +109,7 @@ def try_out(asked: Asked, plan: Plan, name: str, budget: Budget, *, inherits_fro
 
 
 def _measure(asked: Asked, plan: Plan, name: str) -> StepMeasurement:
-    from segwright.training.step_measurement import measure_step
+    from segwright.explain.step_measurement import measure_step
 
     asked.terminal.note(f"Taking training steps of {name} on {asked.device} ...")
     return measure_step(
@@ -125,8 +125,8 @@ def _measure(asked: Asked, plan: Plan, name: str) -> StepMeasurement:
 
 def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch:
     from segwright.cli.explain_view import show_trial
-    from segwright.training.max_batch import largest_batch
-    from segwright.training.step_measurement import measure_step
+    from segwright.explain.max_batch import largest_batch
+    from segwright.explain.step_measurement import measure_step
 
     def try_batch(batch_size: int) -> StepMeasurement:
         return measure_step(
@@ -147,7 +147,7 @@ def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch
 
 def first_guess(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
     """The largest batch that fits the memory by our model, whose bytes a patch are not the same for every batch."""
-    from segwright.training.max_batch import LARGEST
+    from segwright.explain.max_batch import LARGEST
 
     kind = str(asked.device).partition(":")[0]
     free = _free_bytes(asked, kind)
@@ -174,8 +174,8 @@ def _free_bytes(asked: Asked, kind: str) -> int:
 
 def _model(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> StepMemory | None:
     """What the step should hold on the device; None for a network that cannot be computed."""
-    from segwright.planning.cost import step_memory
-    from segwright.planning.step_memory import STEP_DEVICES
+    from segwright.explain.cost import step_memory
+    from segwright.explain.step_memory import STEP_DEVICES
 
     configuration = plan.configuration(name)
     if not configuration.architecture.is_computable:
@@ -190,14 +190,14 @@ def _model(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int)
 
 
 def work_of(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
-    from segwright.planning.cost import batch_work
+    from segwright.explain.cost import batch_work
 
     return batch_work(plan.configuration(name), asked.description, int(budget.value("batch_size")))
 
 
 def _measured_speed(asked: Asked, plan: Plan, name: str, measured: StepMeasurement) -> Speed | None:
-    from segwright.planning.cost import batch_work
-    from segwright.planning.what_if import Speed
+    from segwright.explain.cost import batch_work
+    from segwright.explain.what_if import Speed
 
     if measured.seconds_per_iteration is None:
         return None
@@ -210,8 +210,8 @@ def _measured_speed(asked: Asked, plan: Plan, name: str, measured: StepMeasureme
 
 def _recorded_speed(asked: Asked, name: str) -> Speed | None:
     """The speed of the newest training of the configuration, where there is one."""
-    from segwright.planning.cost import batch_work
-    from segwright.planning.what_if import VALIDATION_SHARE, Speed
+    from segwright.explain.cost import batch_work
+    from segwright.explain.what_if import VALIDATION_SHARE, Speed
     from segwright.training.recorded_speed import recorded_speed
 
     recorded = recorded_speed(asked.location.results, asked.plan.plans_name, name)

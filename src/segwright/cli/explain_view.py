@@ -9,10 +9,10 @@ from segwright.planning.wording import count, duration, gigabytes
 
 if TYPE_CHECKING:
     from segwright.cli.console import Terminal
+    from segwright.explain.max_batch import LargestBatch
+    from segwright.explain.step_measurement import StepMeasurement
+    from segwright.explain.what_if import WhatIf
     from segwright.planning.budget import Budget
-    from segwright.planning.what_if import WhatIf
-    from segwright.training.max_batch import LargestBatch
-    from segwright.training.step_measurement import StepMeasurement
 
 
 def show_measurement(terminal: Terminal, measured: StepMeasurement, model_bytes: int | None) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # beside the fingerprint: of which files it was measured
 MEASURED_NAME = ".fingerprint_sources.json"
-WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.dataset.case_check", "segwright.fingerprint")
+WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.doctor.case_check", "segwright.fingerprint")
 
 PlannerOption = Annotated[
     str, typer.Option("--planner", metavar="NAME", help="nnU-Net's name, such as nnUNetPlannerResEncL.")

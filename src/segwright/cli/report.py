@@ -155,8 +155,9 @@ def write_page(
 
 def _plan_words(location: DatasetLocation, model: Path | None, plans: str) -> list[str]:
     from segwright.dataset import DatasetDescription
+    from segwright.explain.explanation import explain_plan
     from segwright.fingerprint import FILE_NAME, Fingerprint
-    from segwright.planning import Plan, explain_plan
+    from segwright.planning import Plan
 
     files = [location.preprocessed / name for name in (f"{plans}.json", FILE_NAME, "dataset.json")]
     if model is None or not all(file.is_file() for file in files):

@@ -1,0 +1,86 @@
+"""What a configuration asks of a device on the images of a data set: the memory and the work of a training step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segwright.explain.step_memory import OPTIMIZER_STATES, StepDevice, StepMemory, estimate_step_memory
+from segwright.planning.memory import feature_maps, multiplications
+
+if TYPE_CHECKING:
+    from segwright.dataset.description import DatasetDescription
+    from segwright.planning.configuration import Configuration
+
+
+def num_network_inputs(configuration: Configuration, description: DatasetDescription) -> int:
+    """Channels that enter the network: the images', and in a cascade one for each label of the stage before."""
+    cascade = 0 if configuration.previous_stage is None else len(description.labels.foreground_labels)
+    return len(description.channel_names) + cascade
+
+
+def not_trained_yet(configuration: Configuration, description: DatasetDescription) -> str | None:
+    """Say in a sentence what of a configuration this version cannot train; None where it can."""
+    labels = description.labels
+    found = {
+        "regions": labels.has_regions,
+        "an ignore label": labels.ignore_label is not None,
+        "a configuration that refines a previous stage": configuration.previous_stage is not None,
+    }
+    named = [what for what, is_there in found.items() if is_there]
+    if not named:
+        return None
+    return (
+        f"This version cannot train {' or '.join(named)} yet, so iterations and hours are those of a training that it "
+        "would refuse; nnunetv2 can, from the same preprocessed folder."
+    )
+
+
+def planned_elements(configuration: Configuration, num_label_entries: int) -> int:
+    """Elements of the feature maps of one sample, as the planner counts them for so many entries in dataset.json's
+    `labels`."""
+    architecture = configuration.architecture
+    return feature_maps(
+        kind=architecture.kind,
+        patch_size=configuration.patch_size,
+        strides=architecture.strides,
+        features_per_stage=architecture.features_per_stage,
+        blocks_per_stage=architecture.blocks_per_stage,
+        convs_per_decoder_stage=architecture.convs_per_decoder_stage,
+        num_outputs=num_label_entries,
+    ).planned_elements
+
+
+def step_memory(
+    configuration: Configuration,
+    description: DatasetDescription,
+    device: StepDevice,
+    *,
+    batch_size: int | None = None,
+    optimizer: str = "sgd",
+) -> StepMemory:
+    """Model the bytes of a training step; `batch_size` is the configuration's own where it is None.
+
+    Only for networks whose `Architecture.is_computable` is True.
+    """
+    return estimate_step_memory(
+        configuration.architecture,
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size if batch_size is None else batch_size,
+        num_input_channels=num_network_inputs(configuration, description),
+        num_outputs=description.labels.num_outputs,
+        device=device,
+        optimizer_states=OPTIMIZER_STATES[optimizer],
+    )
+
+
+def batch_work(configuration: Configuration, description: DatasetDescription, batch_size: int) -> int:
+    """Multiplications of one batch, forward; of a network that cannot be computed the patches, to which they are in
+    proportion."""
+    if not configuration.architecture.is_computable:
+        return batch_size
+    return batch_size * multiplications(
+        configuration.architecture,
+        patch_size=configuration.patch_size,
+        num_input_channels=num_network_inputs(configuration, description),
+        num_outputs=description.labels.num_outputs,
+    )

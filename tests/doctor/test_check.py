@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from segwright.doctor.check import check
+from segwright.doctor.label_check import mending_remedy
+from segwright.errors import MissingFileError
+from segwright.labels import Labels
+
+if TYPE_CHECKING:
+    from raw_folder import RawFolder
+
+SHAPE = (4, 6, 5)
+
+
+def texts(raw: RawFolder, severity: str = "error") -> list[str]:
+    report = check(raw.folder)
+    assert report.ok is (not report.errors)
+    return [problem.text for problem in report.problems if problem.severity == severity]
+
+
+def test_a_sound_data_set_has_no_problems(raw: RawFolder) -> None:
+    report = check(raw.folder)
+    assert report.problems == ()
+    assert report.ok
+    assert (report.name, report.num_cases, report.reader_name) == ("Dataset007_Test", 3, "SimpleITKIO")
+
+
+def nan_in_image(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE)
+    voxels[0, 0, :3] = np.nan, np.inf, -np.inf
+    raw.write_image("b", 1, voxels)
+
+
+def spoil_labels(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE, np.float32)
+    voxels[0, 0, :2] = np.nan
+    raw.write_labels("b", voxels)
+
+
+def infinite_labels(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE, np.float32)
+    voxels[0, 0, :3] = np.inf, -np.inf, np.inf
+    raw.write_labels("b", voxels)
+
+
+def stray_label(raw: RawFolder) -> None:
+    voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
+    voxels[0, 0, :2] = 9
+    raw.write_labels("b", voxels)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (nan_in_image, "case b, imagesTr/b_0001.mha: expected numbers only, got 3 voxels of channel 1 that are NaN"),
+        (spoil_labels, "case b, labelsTr/b.mha: expected labels only, got 2 voxels that are NaN"),
+        (infinite_labels, "case b, labelsTr/b.mha: expected labels only, got 3 voxels that are NaN or infinite."),
+        (
+            stray_label,
+            "case b, labelsTr/b.mha: expected the declared labels 0, 1, 2, got 9 (2 voxels). "
+            "Declare them in dataset.json as 3 and map 9 -> 3 in the label maps, or set them to a declared value.",
+        ),
+        (
+            lambda raw: raw.write_image("b", 1, np.zeros((4, 6, 4))),
+            "case b, imagesTr/b_0001.mha: expected the same shape (z, y, x) as b_0000.mha, (4, 6, 5), got (4, 6, 4).",
+        ),
+        (
+            lambda raw: raw.write_image("b", 1, np.zeros(SHAPE), spacing=(1.0, 1.0, 2.0)),
+            "case b, imagesTr/b_0001.mha: expected the same spacing in mm (z, y, x) as b_0000.mha, (3.0, 1.0, 1.0), "
+            "got (2.0, 1.0, 1.0).",
+        ),
+        (
+            lambda raw: raw.write_labels("b", np.zeros((3, 6, 5), np.uint8)),
+            "case b, labelsTr/b.mha: expected the image's shape (4, 6, 5) (z, y, x), got (3, 6, 5). Resample",
+        ),
+        (
+            lambda raw: raw.write_labels("b", np.zeros(SHAPE, np.uint8), spacing=(1.0, 2.0, 3.0)),
+            "case b, labelsTr/b.mha: expected the image's spacing (3.0, 1.0, 1.0) mm (z, y, x), got (3.0, 2.0, 1.0).",
+        ),
+        (
+            lambda raw: raw.image("b", 0).write_bytes(b""),
+            "case b, imagesTr/b_0000.mha: expected an image file, got an empty",
+        ),
+        (
+            lambda raw: raw.labels("b").write_bytes(b"x" * 999),
+            "case b, labelsTr/b.mha: expected a MetaImage file",
+        ),
+        (
+            lambda raw: raw.describe(numTraining=7),
+            "dataset.json, key 'numTraining': expected the number of complete cases, 3",
+        ),
+        (
+            lambda raw: raw.describe(overwrite_image_reader_writer="MyIO"),
+            "image reader: expected one of NaturalImage2DIO",
+        ),
+        (
+            lambda raw: raw.describe(labels={"background": 0, "one": 1, "two": 2, "ten": 10}),
+            "dataset.json: expected the label values 0, 1, 2, ... without a gap, got 0, 1, 2, 10. "
+            "Renumber them in dataset.json and in the label maps: 10 -> 3; segwright check --fix NEW_FOLDER",
+        ),
+    ],
+)
+def test_each_kind_of_problem_is_told(raw: RawFolder, spoil: Callable[[RawFolder], Any], said: str) -> None:
+    spoil(raw)
+    (text,) = texts(raw)
+    assert text.startswith(said)
+
+
+def test_a_truncated_file_is_told(raw: RawFolder) -> None:
+    whole = raw.image("b", 1).read_bytes()
+    raw.image("b", 1).write_bytes(whole[:-10])
+    (text,) = texts(raw)
+    assert "imagesTr/b_0001.mha: expected" in text
+    assert "truncated" in text
+
+
+def test_all_problems_of_all_cases_are_told_at_once_in_order(raw: RawFolder) -> None:
+    raw.image("a", 0).write_text("rubbish")
+    raw.image("a", 1).write_text("rubbish")
+    raw.labels("a").write_text("rubbish")
+    nan_in_image(raw)
+    raw.write_labels("b", np.full((3, 6, 5), 9))
+    raw.labels("c").unlink()
+    shutil.copy(raw.labels("b"), raw.labels("z"))
+    (raw.folder / "imagesTr" / "d.mha").write_text("")
+    report = check(raw.folder)
+    found = [(problem.severity, problem.case_id, problem.file) for problem in report.problems]
+    assert found == [
+        ("error", None, "dataset.json, key 'numTraining'"),
+        ("error", None, "imagesTr/d.mha"),
+        ("error", "a", "imagesTr/a_0000.mha"),
+        ("error", "a", "imagesTr/a_0001.mha"),
+        ("error", "a", "labelsTr/a.mha"),
+        ("error", "b", "imagesTr/b_0001.mha"),
+        ("error", "b", "labelsTr/b.mha"),
+        ("error", "b", "labelsTr/b.mha"),
+        ("error", "c", "labelsTr/c.mha"),
+        ("error", "z", "labelsTr/z.mha"),
+    ]
+    assert not report.ok
+
+
+def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> None:
+    raw.write_image("b", 1, np.random.default_rng(9).normal(size=SHAPE), origin=(0.0, 0.0, 9.0))
+    raw.write_labels("c", (np.arange(np.prod(SHAPE)).reshape(SHAPE) + 2) % 3, origin=(1.0, 0.0, 0.0))
+    raw.describe(labels={"background": 0, "one": 1, "two": 2, "three": 3})
+    report = check(raw.folder)
+    assert report.ok
+    never, channel, labels = (problem.text for problem in report.warnings)
+    assert "expected label 3 (three) in at least one case, got it in none" in never
+    assert channel.startswith("case b, imagesTr: b_0001.mha lies elsewhere than b_0000.mha: origin (0, 0, 9)")
+    assert labels.startswith("case c, labelsTr/c.mha: expected the image's position, got a label map that by the head")
+    assert "by the headers is shifted by +1 voxel along x against its image, with 80% of what" in labels
+    assert labels.endswith("fit as voxels; the header of one of them is wrong.")
+
+
+def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
+    voxels = np.zeros(SHAPE, np.uint8)
+    voxels[:, :2] = 1
+    raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0), origin=(0.0, 5.0, 0.0))
+    (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
+    assert (
+        "by the headers is mirrored along y against its image, with 100% of what is labelled within it" in problem.what
+    )
+    assert problem.remedy.endswith("segwright check --fix NEW_FOLDER puts the label map onto the image's grid.")
+    raw.write_labels("b", voxels, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    (problem,) = [problem for problem in check(raw.folder).warnings if problem.kind == "position"]
+    assert "mirrored along y and shifted by -5 voxels along y against its image, with 50% of" in problem.what
+
+
+def test_a_header_that_was_rounded_is_not_remarked_upon_and_one_that_is_tilted_is(raw: RawFolder) -> None:
+    voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
+    raw.write_labels("a", voxels, origin=(0.004, 0.0, 0.0))
+    assert check(raw.folder).problems == ()
+    tilt = 0.009
+    along_y = (1.0, 0.0, 0.0, 0.0, np.cos(tilt), -np.sin(tilt), 0.0, np.sin(tilt), np.cos(tilt))
+    raw.write_labels("a", voxels, direction=along_y)
+    (problem,) = check(raw.folder).problems
+    assert "by the headers is up to 0.081 voxels apart against its image" in problem.what
+
+
+def test_what_only_all_cases_together_show_is_told(raw: RawFolder) -> None:
+    for channel in range(2):
+        shutil.copyfile(raw.image("a", channel), raw.image("c", channel))
+    raw.write_labels("b", np.zeros(SHAPE, np.uint8))
+    report = check(raw.folder)
+    assert [problem.text.split(", got")[0] for problem in report.warnings] == [
+        "labelsTr: 1 of 3 label maps have no foreground: b. That is right where nothing is to be found in the image; "
+        "such a case has no Dice of its own.",
+        "case c, imagesTr: expected an image of its own",
+    ]
+
+
+def test_every_wrong_key_of_dataset_json_is_told(raw: RawFolder) -> None:
+    raw.describe(numTraining="3", file_ending=5, channel_names=None)
+    report = check(raw.folder)
+    assert [problem.text.split(":")[0] for problem in report.errors] == [
+        "dataset.json, key 'channel_names'",
+        "dataset.json, key 'file_ending'",
+        "dataset.json, key 'numTraining'",
+    ]
+    (raw.folder / "dataset.json").write_text("{")
+    (text,) = texts(raw)
+    assert "line 1, column 2: expected valid JSON" in text
+
+
+def test_channels_listed_out_of_their_order_are_told(raw: RawFolder) -> None:
+    raw.describe(channel_names={"1": "T2", "0": "CT"})
+    (said,) = [text for text in texts(raw, "warning") if "normalisations" in text]
+    assert said == (
+        "dataset.json, key 'channel_names': expected the channels in the order of their numbers, got 1, 0. nnU-Net "
+        "gives normalisations in the order of the list, Segwright by the numbers; sort the list."
+    )
+
+
+def test_a_missing_folder_is_a_problem_a_missing_data_set_an_error(raw: RawFolder) -> None:
+    shutil.rmtree(raw.folder / "labelsTr")
+    assert any("labelsTr: expected a folder of images, got nothing there" in text for text in texts(raw))
+    (raw.folder / "dataset.json").unlink()
+    with pytest.raises(MissingFileError, match=r"dataset\.json"):
+        check(raw.folder)
+
+
+def test_a_program_learns_the_kind_of_each_finding_and_all_its_cases(raw: RawFolder) -> None:
+    for number in range(9):
+        case_id = f"more{number}"
+        for channel in range(2):
+            raw.write_image(case_id, channel, np.random.default_rng(50 + number).normal(size=SHAPE))
+        raw.write_labels(case_id, np.zeros(SHAPE, np.uint8))
+    raw.image("more8", 1).unlink()
+    raw.describe(numTraining=11)
+    problems = json.loads(json.dumps(check(raw.folder).to_json()))["problems"]
+    found = {problem["kind"]: problem for problem in problems}
+    assert set(found) == {"label_map_empty", "class_not_in_fold", "channels_alike", "files"}
+    assert found["label_map_empty"]["case_ids"] == [f"more{number}" for number in range(8)]
+    assert "more4 and 3 more" in found["label_map_empty"]["what"]
+    assert [problem["case_id"] for problem in problems if problem["kind"] == "channels_alike"] == [
+        f"more{number}" for number in range(8)
+    ]
+
+
+def test_workers_find_the_same_and_progress_is_told(raw: RawFolder) -> None:
+    nan_in_image(raw)
+    stray_label(raw)
+    calls: list[tuple[str, int, int]] = []
+    report = check(raw.folder, workers=2, progress=lambda *call: calls.append(call))
+    assert report == check(raw.folder)
+    assert calls == [("checking cases", done, 3) for done in range(4)]
+
+
+def test_the_report_is_plain_json(raw: RawFolder) -> None:
+    stray_label(raw)
+    value = json.loads(json.dumps(check(raw.folder).to_json()))
+    assert value["ok"] is False
+    assert value["num_cases"] == 3
+    assert value["reader"] == "SimpleITKIO"
+    assert [(problem["severity"], problem["case_id"]) for problem in value["problems"]] == [("error", "b")]
+
+
+def test_pictures_whose_labels_are_0_and_255_get_their_mapping(picture_folder: Callable[..., Path]) -> None:
+    from imageio import v3 as imageio
+
+    description = {
+        "channel_names": {"0": "EM"},
+        "labels": {"background": 0, "membrane": 1},
+        "numTraining": 2,
+        "file_ending": ".png",
+    }
+    folder = picture_folder(description, (8, 9))
+    for case_id in ("p", "q"):
+        imageio.imwrite(
+            folder / "labelsTr" / f"{case_id}.png", (np.arange(72).reshape(8, 9) % 2 * 255).astype(np.uint8)
+        )
+    report = check(folder)
+    assert [problem.case_id for problem in report.errors] == ["p", "q"]
+    assert report.errors[0].what == "expected the declared labels 0, 1, got 255 (36 voxels)"
+    assert report.errors[0].remedy == (
+        "If the order is the same, this mapping mends the label maps: 255 -> 1; segwright check --fix NEW_FOLDER "
+        "writes a copy with it."
+    )
+
+
+BINARY = Labels.from_json({"background": 0, "a": 1})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({0, 255}, "mapping mends the label maps: 255 -> 1"),
+        ({7, 9}, "mapping mends the label maps: 7 -> 0, 9 -> 1"),
+        ({0, 1, 255}, 'map 255 -> 2 in the label maps and declare "ignore": 2'),
+        ({0, 1, 2}, r"Declare them in dataset.json as 2, or set them"),
+        ({0, 1, 2, 5}, r"Declare them in dataset.json as 2, 3 and map 5 -> 3 in the label maps"),
+        ({0, 0.5, 1}, "nearest-neighbour"),
+        ({-1, 0, 1}, "nearest-neighbour"),
+        (set(range(5000)), "nearest-neighbour"),
+        (set(range(50)), "hold 50 values in all"),
+    ],
+)
+def test_the_remedy_follows_from_the_values_found(found: set[float], said: str) -> None:
+    assert said in mending_remedy(frozenset(found), BINARY)
+
+
+def test_255_beside_known_labels_may_be_the_absent_one_or_what_nobody_annotated() -> None:
+    found = frozenset({0, 1, 255})
+    assert mending_remedy(found, Labels.from_json({"background": 0, "a": 1, "b": 2})) == (
+        'If 255 marks what was not annotated, map 255 -> 3 in the label maps and declare "ignore": 3; if it is '
+        "label 2, which stands nowhere, map 255 -> 2."
+    )
+    mapped = mending_remedy(found, Labels.from_json({"background": 0, "a": 1, "ignore": 2}))
+    assert "this mapping mends the label maps: 255 -> 2; segwright check --fix" in mapped
+
+
+def test_a_torn_splits_file_hides_nothing_else(raw: RawFolder) -> None:
+    stray_label(raw)
+    path = raw.folder / "splits_final.json"
+    path.write_text("[{")
+    first, second = check(raw.folder, splits_file=path).errors
+    assert (first.kind, second.kind) == ("splits", "labels_undeclared")
+    assert first.text.startswith(f"{path}, line 1, column 3: expected valid JSON")
+
+
+def test_listed_files_are_named_by_their_own_folder_and_once(raw: RawFolder) -> None:
+    shutil.move(raw.folder / "imagesTr", raw.folder / "scans")
+    shutil.move(raw.folder / "labelsTr", raw.folder / "masks")
+    (raw.folder / "masks" / "a.mha").write_bytes(b"torn")
+    listed = {name: {"images": [f"scans/{name}_0000.mha"], "label": f"masks/{name}.mha"} for name in raw.case_ids}
+    raw.describe(dataset=listed)
+    first, second, *_ = texts(raw)
+    assert first.startswith("case a, masks/a.mha: expected a MetaImage file")
+    assert second.startswith("case a, scans/a_0000.mha: expected 2 channels, as dataset.json declares, got 1. Correct")
+
+
+def test_a_description_that_is_no_json_is_named_once(raw: RawFolder) -> None:
+    path = raw.folder / "dataset.json"
+    path.write_text("{")
+    (text,) = texts(raw)
+    assert text.startswith(f"{path}, line 1, column 2: expected valid JSON")
