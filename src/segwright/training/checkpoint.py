@@ -61,7 +61,6 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
                 "budget": trainer.budget.to_json(len(trainer.split.train)),
                 "step": trainer.state.step,
                 "train_losses": list(trainer.state.train_losses),
-                "torch_rng_state": torch.get_rng_state(),
             },
         },
     )
@@ -121,5 +120,3 @@ def restore(trainer: Trainer, checkpoint: Mapping[str, Any], *, where: Path) -> 
     trainer.history = History(checkpoint["logging"])
     trainer.history.cut(trainer.current_epoch)
     trainer.state = TrainingState(int(own.get("step", 0)), tuple(own.get("train_losses", ())))
-    if "torch_rng_state" in own:
-        torch.set_rng_state(own["torch_rng_state"])

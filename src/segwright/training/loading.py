@@ -23,6 +23,7 @@ from segwright.augmentation.pipeline import (
 )
 from segwright.errors import SegwrightError, TrainingError
 from segwright.preprocessing.store import PreprocessedStore, StoredCase
+from segwright.training.chance import Moment, draw_for
 from segwright.training.sampling import (
     TRAINING_STREAM,
     VALIDATION_STREAM,
@@ -63,6 +64,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
         sampling = self.sampling
         stream = VALIDATION_STREAM if sampling.augmentation is None else TRAINING_STREAM
         rng = sample_rng(sampling.seed, stream, index)
+        moment = Moment.VALIDATION_SAMPLE if sampling.augmentation is None else Moment.TRAINING_SAMPLE
+        draw_for(sampling.seed, moment, index)  # a user's transform may draw from them
         case_id = sampling.case_ids[int(rng.integers(len(sampling.case_ids)))]
         try:
             image, labels = self._load(case_id, index, rng)

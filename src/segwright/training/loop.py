@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from segwright.errors import TrainingError
+from segwright.training.chance import Moment, draw_for
 from segwright.training.checkpoint import LATEST, TrainingState
 from segwright.training.interrupts import StopRequest
+from segwright.training.sampling import SampleIndex
 from segwright.training.schedule import IterationWarmupSchedule
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def run_epochs(trainer: Trainer, training: Batches, validation: Batches, stop: S
     """
     clock = _Clock()
     while trainer.current_epoch < trainer.num_epochs:
+        _draw(trainer, Moment.EPOCH_START)
         trainer.on_epoch_start()
         trainer.on_train_epoch_start()
         while trainer.state.step < trainer.num_iterations_per_epoch:
@@ -53,10 +56,11 @@ def run_epochs(trainer: Trainer, training: Batches, validation: Batches, stop: S
             trainer.monitor.event("iteration", _iteration_event(trainer, loss, clock))
             if stop:
                 return _interrupted(trainer, stop)
+        _draw(trainer, Moment.TRAIN_EPOCH_END)
         trainer.on_train_epoch_end()
         trainer.on_validation_epoch_start()
         with torch.no_grad():
-            outputs = [trainer.validation_step(next(validation)) for _ in range(trainer.num_val_iterations_per_epoch)]
+            outputs = [_validate(trainer, validation, step) for step in range(trainer.num_val_iterations_per_epoch)]
         trainer.on_validation_epoch_end(outputs)
         trainer.on_epoch_end()
         if stop and trainer.current_epoch < trainer.num_epochs:
@@ -71,6 +75,7 @@ def _iterate(trainer: Trainer, batches: Batches) -> float:
     waiting = time.monotonic()
     batch = next(batches)
     trainer.data_wait_seconds += time.monotonic() - waiting
+    _draw(trainer, Moment.TRAINING_STEP, step)
     loss = float(trainer.train_step(batch)["loss"])
     if not math.isfinite(loss):
         raise TrainingError(
@@ -80,6 +85,16 @@ def _iterate(trainer: Trainer, batches: Batches) -> float:
         )
     trainer.state = TrainingState(step + 1, (*trainer.state.train_losses, loss))
     return loss
+
+
+def _validate(trainer: Trainer, batches: Batches, step: int) -> dict[str, Any]:
+    batch = next(batches)
+    _draw(trainer, Moment.VALIDATION_STEP, step)
+    return trainer.validation_step(batch)
+
+
+def _draw(trainer: Trainer, moment: Moment, step: int = 0) -> None:
+    draw_for(trainer.fold_seed, moment, SampleIndex(trainer.current_epoch, step, 0))
 
 
 def _iteration_event(trainer: Trainer, loss: float, clock: _Clock) -> dict[str, Any]:

@@ -24,8 +24,17 @@ class SampleIndex:
 
 def sample_rng(seed: int, stream: int, index: SampleIndex) -> np.random.Generator:
     """Random numbers for one sample, the same in any worker, process or resumed run (counter-based, Philox)."""
+    return np.random.Generator(_philox(seed, stream, index))
+
+
+def derived_number(seed: int, stream: int, index: SampleIndex) -> int:
+    """A number below 2^64 to seed other generators with, as much a function of its arguments as `sample_rng`."""
+    return int(_philox(seed, stream, index).random_raw())
+
+
+def _philox(seed: int, stream: int, index: SampleIndex) -> np.random.Philox:
     counter = np.array([0, index.position, index.step, index.epoch], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
+    return np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter)
 
 
 def is_forced_foreground(position: int, batch_size: int, oversample_foreground: float) -> bool:

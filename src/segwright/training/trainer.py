@@ -20,6 +20,7 @@ from segwright.networks import build_network
 from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_budget
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.store import PreprocessedStore
+from segwright.training.chance import Moment, draw_for, generators_kept, seed_generators, seed_of_fold
 from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, save_checkpoint
 from segwright.training.history import History
 from segwright.training.interrupts import StopRequest
@@ -161,8 +162,8 @@ class Trainer:
 
     def initialize(self) -> None:
         """Build network, optimizer, schedule and loss."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with generators_kept():
+            seed_generators(self.fold_seed)
             network = self.build_network_architecture(
                 self.plan,
                 self.configuration,
@@ -170,12 +171,17 @@ class Trainer:
                 self.labels.num_outputs,
                 self.enable_deep_supervision,
             )
-        self.memory_format = _memory_format(self.device, self.configuration)
-        self.network = network.to(self.device)
-        self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.optimizer, self.lr_scheduler = self.configure_optimizers()
-        self.loss = self._build_loss()
-        self.augmentation = self.get_training_augmentation()
+            self.memory_format = _memory_format(self.device, self.configuration)
+            self.network = network.to(self.device)
+            self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+            self.optimizer, self.lr_scheduler = self.configure_optimizers()
+            self.loss = self._build_loss()
+            self.augmentation = self.get_training_augmentation()
+
+    @property
+    def fold_seed(self) -> int:
+        """Seed of all that this fold draws."""
+        return seed_of_fold(self.seed, self.fold)
 
     @staticmethod
     def build_network_architecture(
@@ -252,7 +258,7 @@ class Trainer:
             patch_size=self.configuration.patch_size,
             batch_size=self.batch_size,
             oversample_foreground=self.oversample_foreground_percent,
-            seed=self.seed,
+            seed=self.fold_seed,
             augmentation=augmentation,
             label_scales=self._get_deep_supervision_scales(),
         )
@@ -274,11 +280,14 @@ class Trainer:
 
     def run_training(self, stop: StopRequest) -> bool:
         """Train to the end, or to the step at which a stop is asked for. Returns whether the end was reached."""
-        self.on_train_start()
-        with batches_of(*self.get_dataloaders()) as (training, validation):
-            if not run_epochs(self, training, validation, stop):
-                return False
-        self.on_train_end()
+        with generators_kept():
+            draw_for(self.fold_seed, Moment.TRAIN_START)
+            self.on_train_start()
+            with batches_of(*self.get_dataloaders()) as (training, validation):
+                if not run_epochs(self, training, validation, stop):
+                    return False
+            draw_for(self.fold_seed, Moment.TRAIN_END)
+            self.on_train_end()
         return True
 
     def train_step(self, batch: Batch) -> dict[str, float]:
