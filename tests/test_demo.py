@@ -34,7 +34,7 @@ def test_the_small_configuration_is_a_valid_one(tmp_path: Path) -> None:
     plan = make_plan(
         fingerprint_dataset(dataset), dataset.description, dataset_name=dataset.name, image_reader_writer="SimpleITKIO"
     )
-    small = plan.with_configuration(demo.CONFIGURATION, demo.demo_configuration(plan)).configuration(demo.CONFIGURATION)
+    small = demo.with_demo_configuration(plan).configuration(demo.CONFIGURATION)
     assert small.patch_size == plan.configuration("3d_fullres").patch_size
     assert small.architecture.features_per_stage[0] == demo.FEATURES_IN_FIRST_STAGE
     assert small.batch_size == demo.BATCH_SIZE

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from segwright.explain import step_measurement
 from segwright.explain.step_measurement import StepMeasurement
-from segwright.training import step_measurement
 
 NAME = "Dataset001_Balls"
 TINY = ("--set", "features_per_stage=4", "n_stages=2")

@@ -11,11 +11,10 @@ import typer
 
 from segwright.cli.console import Terminal
 from segwright.cli.options import DatasetArgument, GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
-from segwright.errors import DatasetError
+from segwright.cli.watch import TerminalWatch
 
 if TYPE_CHECKING:
     from segwright.dataset import DatasetLocation
-    from segwright.doctor.case_check import Measure
     from segwright.doctor.case_fix import Change
     from segwright.doctor.check import CheckReport
     from segwright.doctor.fix import FixReport
@@ -51,6 +50,7 @@ def check(
       segwright check 4 --json
     """
     from segwright.dataset.problems import in_brief
+    from segwright.steps.check import check_dataset
 
     terminal = Terminal.open()
     location = locate(dataset, workspace)
@@ -60,7 +60,9 @@ def check(
         location = locate(str(fix.absolute()), workspace)
         if not as_json:  # told before the check, which may refuse the groups
             _show_fix(terminal, fixed)
-    report = _check(terminal, location, workers, group_by)
+    report = check_dataset(
+        location, group_by=group_by, workers=workers, environ=os.environ, watch=TerminalWatch(terminal)
+    )
     if as_json:
         answer = report.to_json()
         terminal.json(answer if fixed is None else {"fix": fixed.to_json(), "check": answer})
@@ -85,31 +87,6 @@ def _verdict(report: CheckReport, *, is_fixed: bool) -> str:
     if report.ok:
         return "look at the warnings" if report.warnings else "nothing to mend"
     return "mend the errors before you plan" + ("" if is_fixed else ", or see what --fix NEW_FOLDER can")
-
-
-def check_or_stop(
-    terminal: Terminal,
-    location: DatasetLocation,
-    workers: int | None,
-    group_by: str | None = None,
-    measure: Measure | None = None,
-) -> CheckReport:
-    """Check the data set, and measure its cases while they are read, if they are to be measured.
-
-    Raises:
-        DatasetError: with every error that was found.
-    """
-    from segwright.dataset.problems import in_brief
-
-    report = _check(terminal, location, workers, group_by, measure)
-    for problem in in_brief(report.warnings):
-        terminal.note(f"Warning: {problem.text}")
-    if not report.ok:
-        errors = "\n".join(problem.text for problem in in_brief(report.errors))
-        more = f"{len(report.errors)} errors in {location.name}:\n" if len(report.errors) > 1 else ""
-        raise DatasetError(more + errors)
-    terminal.note(f"{report.num_cases} cases, no errors.")
-    return report
 
 
 def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: int | None) -> FixReport:
@@ -138,25 +115,3 @@ def _summed_up(changes: Sequence[Change]) -> Iterator[str]:
             yield f"{len(same)} files ({some([change.file or str(change.case_id) for change in same])}): {what}."
         else:
             yield from (change.text for change in same)
-
-
-def _check(
-    terminal: Terminal,
-    location: DatasetLocation,
-    workers: int | None,
-    group_by: str | None,
-    measure: Measure | None = None,
-) -> CheckReport:
-    from segwright.doctor.check import check as check_dataset
-
-    files = [folder / "splits_final.json" for folder in (location.preprocessed, location.raw)]
-    with terminal.progress() as progress:
-        return check_dataset(
-            location.raw,
-            workers=workers,
-            progress=progress,
-            environ=os.environ,
-            group_by=group_by,
-            splits_file=next((file for file in files if file.is_file()), None),
-            measure=measure,
-        )

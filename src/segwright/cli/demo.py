@@ -8,15 +8,12 @@ from typing import Annotated
 
 import typer
 
-from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
 from segwright.cli.evaluate import show_scores
-from segwright.cli.options import DeviceOption
-from segwright.cli.plan import plan_dataset
-from segwright.cli.preprocess import preprocess_configurations
-from segwright.cli.report import write_page
-from segwright.cli.run import Steps, predict_test_cases
-from segwright.cli.train import finish, train_fold
+from segwright.cli.options import DeviceOption, choose_device
+from segwright.cli.run import show_times
+from segwright.cli.train import finish
+from segwright.cli.watch import TerminalWatch
 
 
 def demo(
@@ -36,49 +33,37 @@ def demo(
     """
     from segwright import demo as material
     from segwright.dataset import DatasetDescription, Workspace
+    from segwright.steps.run import run_dataset
 
     start = time.monotonic()
     terminal = Terminal.open()
-    steps = Steps(terminal)
+    watch = TerminalWatch(terminal)
+    chosen_device = choose_device(device)
     workspace = Workspace.resolve(output, {}, Path.cwd())
-    with steps.step("unpack data"):
-        raw = material.copy_raw_data(workspace.raw)
-    location = workspace.find_dataset(str(raw))
-    with steps.step("check"):
-        check_or_stop(terminal, location, None)
-    with steps.step("fingerprint and plan"):
-        plan, path = plan_dataset(terminal, location, checked=True)
-        plan = plan.with_configuration(material.CONFIGURATION, material.demo_configuration(plan))
-        plan.write(path)
-    with steps.step("preprocess"):
-        preprocess_configurations(terminal, location, plan, [material.CONFIGURATION])
-    with steps.step("train and validate"):
-        outcome = train_fold(
-            terminal, location, plan, material.CONFIGURATION, material.FOLD, flags=material.TRAINING, device=device
-        )
-    if not outcome.finished:
-        words = ["train", raw, material.CONFIGURATION, material.FOLD, "--workspace", output]
-        return finish(terminal, outcome, again=[*map(str, words), "--continue"])
-    test = predict_test_cases(terminal, steps, location, outcome.model_folder, material.FOLD, device)
-    assert test is not None, "the demo's data have test cases"
-    folders, summary = test
-    page = output / "report.html"
-    with steps.step("report"):
-        write_page(
-            location,
-            page,
-            model=outcome.model_folder,
-            fold=material.FOLD,
-            test=folders,
-            steps=steps.times,
-            credit=material.CREDIT,
-        )
-    show_scores(terminal, summary, DatasetDescription.read(location.raw / "dataset.json").labels)
-    steps.show()
-    terminal.answer(f"Report: {page}")
+    watch.step("unpack data")
+    location = workspace.find_dataset(str(material.copy_raw_data(workspace.raw)))
+    outcome = run_dataset(
+        location,
+        configuration=material.CONFIGURATION,
+        fold=material.FOLD,
+        edit_plan=material.with_demo_configuration,
+        flags=material.TRAINING,
+        device=chosen_device,
+        resume=False,
+        page=output / "report.html",
+        credit=material.CREDIT,
+        watch=watch,
+    )
+    if not outcome.training.finished:
+        words = ["train", location.raw, material.CONFIGURATION, material.FOLD, "--workspace", output]
+        return finish(terminal, outcome.training, again=[*map(str, words), "--continue"])
+    assert outcome.test is not None, "the demo's data have test cases"
+    show_scores(terminal, outcome.test, DatasetDescription.read(location.raw / "dataset.json").labels)
+    show_times(terminal, outcome.times)
+    terminal.answer(f"Report: {outcome.page}")
     seconds = round(time.monotonic() - start)
     terminal.answer(
-        f"mean foreground Dice {summary.foreground_mean['Dice']:.3f} on {len(summary.metric_per_case)} unseen cases, "
-        f"{seconds // 60} min {seconds % 60} s"
+        f"mean foreground Dice {outcome.test.foreground_mean['Dice']:.3f} on {len(outcome.test.metric_per_case)} "
+        f"unseen cases, {seconds // 60} min {seconds % 60} s"
     )
     return 0

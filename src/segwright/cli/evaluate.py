@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segwright.cli.console import Terminal
-from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import JsonOption, WorkersOption
+from segwright.steps.failures import all_or_nothing
 
 if TYPE_CHECKING:
     from segwright.evaluation import Summary

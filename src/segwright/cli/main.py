@@ -24,8 +24,8 @@ import typer
 from segwright.cli import check, demo, evaluate, explain, plan, predict, preprocess, report, run, train
 from segwright.cli.argv import expand
 from segwright.cli.console import Terminal
-from segwright.cli.failures import describe
 from segwright.errors import CasesFailedError, SegwrightError
+from segwright.steps.failures import describe
 
 OK, CASES_FAILED, BUG, USER_MISTAKE, INTERRUPTED = 0, 1, 1, 2, 130
 VERBS: dict[str, Callable[..., int | None]] = {

@@ -95,15 +95,6 @@ def locate(dataset: str, workspace: Path | None) -> DatasetLocation:
     return workspace_of(workspace).find_dataset(dataset)
 
 
-def parse_fold(text: str) -> Fold:
-    """Read a fold: a whole number or `all`."""
-    if text == "all":
-        return "all"
-    if text.isdecimal():
-        return int(text)
-    raise SettingsError(message("FOLD", expected="a whole number from 0 on, or 'all'", got=repr(text), remedy="Try 0."))
-
-
 def plans_of(location: DatasetLocation) -> list[str]:
     """Names of the plans that a data set has."""
     return sorted(path.stem for path in location.preprocessed.glob("*.json") if "plans" in path.stem.lower())

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segwright.cli.check import check_or_stop
 from segwright.cli.console import Terminal
-from segwright.cli.failures import all_or_nothing
 from segwright.cli.options import GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
-from segwright.errors import PlanError, SegwrightError, SettingsError, message
+from segwright.cli.watch import TerminalWatch
+from segwright.errors import SettingsError, message
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetLocation, RawDataset, Split
-    from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
 
-# beside the fingerprint: of which files it was measured
-MEASURED_NAME = ".fingerprint_sources.json"
 WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.doctor.case_check", "segwright.fingerprint")
 
 PlannerOption = Annotated[
@@ -102,184 +98,23 @@ def plan(
     if workers != 1:
         prepare_workers(WORKERS_NEED)
     location = locate(dataset, workspace)
+    from segwright.steps.plan import plan_dataset
+
     made, path = plan_dataset(
-        terminal,
         location,
         planner=planner,
-        gpu_memory=gpu_memory,
+        gpu_memory_gb=gpu_memory,
         plans_name=plans_name,
-        target_spacing=overwrite_target_spacing,
+        target_spacing_mm=overwrite_target_spacing,
         suppress_transpose=suppress_transpose,
         group_by=group_by,
         clean=clean,
         workers=workers,
+        environ=os.environ,
+        watch=TerminalWatch(terminal),
     )
     show_plan(terminal, made, path, as_json)
     return 0
-
-
-def plan_dataset(
-    terminal: Terminal,
-    location: DatasetLocation,
-    *,
-    planner: str = "ExperimentPlanner",
-    gpu_memory: float | None = None,
-    plans_name: str | None = None,
-    target_spacing: Sequence[float] | None = None,
-    suppress_transpose: bool = False,
-    group_by: str | None = None,
-    clean: bool = False,
-    workers: int | None = None,
-    checked: bool = False,
-) -> tuple[Plan, Path]:
-    """Fingerprint and plan a data set; write plans, fingerprint and dataset.json beside the preprocessed data.
-
-    Cases that are new or changed are checked before they are measured, unless the caller has `checked` them.
-    """
-    import os
-
-    from segwright.dataset import RawDataset, write_splits
-    from segwright.fingerprint import FILE_NAME
-    from segwright.io.atomic import write_json_atomic
-    from segwright.planning import make_plan, merge_hand_made, planner_named
-
-    planner_named(planner)
-    _refuse_plans_name(plans_name)
-    dataset = RawDataset.open(location.raw, environ=os.environ)
-    # told now if other folds are there, not after the measuring
-    splits = None if group_by is None else _grouped_folds(location, dataset, group_by)
-    what = _what_is_measured(dataset)
-    measured = _measured_before(location.preprocessed, dataset, what) if not clean else None
-    if measured is None:
-        measured = (
-            _measure(terminal, dataset, workers)
-            if checked
-            else _check_and_measure(terminal, location, dataset, workers, group_by)
-        )
-        measured.write(location.preprocessed / FILE_NAME)
-        if what is not None:
-            write_json_atomic(location.preprocessed / MEASURED_NAME, what)
-    made = make_plan(
-        measured,
-        dataset.description,
-        dataset_name=location.name,
-        image_reader_writer=dataset.reader().name if what is None else what["reader"],
-        planner=planner,
-        gpu_memory_gb=gpu_memory,
-        overwrite_target_spacing_mm=target_spacing,
-        plans_name=plans_name,
-        suppress_transpose=suppress_transpose,
-    )
-    path = location.preprocessed / f"{made.plans_name}.json"
-    if path.is_file():
-        made = merge_hand_made(made, _earlier_plan(path))
-    made.write(path)
-    dataset.description.write(location.preprocessed / "dataset.json")
-    if splits is not None:
-        write_splits(location.preprocessed / "splits_final.json", splits)
-    return made, path
-
-
-def write_grouped_folds(location: DatasetLocation, group_by: str) -> None:
-    """Write the splits file that keeps groups together, for a data set that is planned already.
-
-    Raises:
-        SettingsError, MissingFileError, DatasetError: `group_by` does not fit the cases, or other folds are there.
-    """
-    import os
-
-    from segwright.dataset import RawDataset, write_splits
-
-    dataset = RawDataset.open(location.raw, environ=os.environ)
-    write_splits(location.preprocessed / "splits_final.json", _grouped_folds(location, dataset, group_by))
-
-
-def _grouped_folds(location: DatasetLocation, dataset: RawDataset, group_by: str) -> list[Split]:
-    from segwright.dataset import grouped_splits, read_groups
-
-    case_ids = [case.case_id for case in dataset.cases]
-    return grouped_splits(location.preprocessed, location.raw, case_ids, read_groups(group_by, case_ids))
-
-
-def _what_is_measured(dataset: RawDataset) -> dict[str, Any] | None:
-    """What decides the fingerprint: the reader, and the files of every case as they are now.
-
-    None where that cannot be said, since a file is not there or cannot be read, which the check tells of.
-    """
-    from segwright.dataset.sources import sources_of
-
-    try:
-        return {
-            "reader": dataset.reader().name,
-            "num_channels": len(dataset.description.channel_names),
-            "cases": {case.case_id: sources_of(case) for case in dataset.cases},
-        }
-    except (SegwrightError, OSError):
-        return None
-
-
-def _measured_before(folder: Path, dataset: RawDataset, what: dict[str, Any] | None) -> Fingerprint | None:
-    """The fingerprint that is there, if it has every case, is newer than all of them, and was not made of other files.
-
-    nnU-Net's does not say of which files it was made.
-    """
-    from segwright.fingerprint import FILE_NAME, Fingerprint
-    from segwright.io.json_file import read_json
-
-    path = folder / FILE_NAME
-    if what is None or not path.is_file():
-        return None
-    try:
-        measured, measured_at = Fingerprint.read(path), path.stat().st_mtime
-        noted = folder / MEASURED_NAME
-        is_own = noted.is_file() and noted.stat().st_mtime >= measured_at
-        if is_own and read_json(noted, error=PlanError) != what:
-            return None
-    except PlanError:  # it is measured again, which is what its message would ask for
-        return None
-    files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
-    complete = len(measured.spacings_mm) == len(dataset.cases)
-    return measured if complete and all(file.stat().st_mtime <= measured_at for file in files) else None
-
-
-def _refuse_plans_name(name: str | None) -> None:
-    if name is not None and not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise SettingsError(
-            message(
-                "--plans-name",
-                expected="a name of letters, digits, '_', '-' and '.', as the file and folders are named by it",
-                got=repr(name),
-                remedy="Try --plans-name myPlans.",
-            )
-        )
-
-
-def _earlier_plan(path: Path) -> Plan:
-    from segwright.planning import Plan
-
-    try:
-        return Plan.read(path)
-    except PlanError as error:
-        raise PlanError(
-            f"{error} Or delete the file to plan anew; configurations that were added to it by hand are then lost."
-        ) from error
-
-
-def _measure(terminal: Terminal, dataset: RawDataset, workers: int | None) -> Fingerprint:
-    from segwright.fingerprint import fingerprint_dataset
-
-    with all_or_nothing(), terminal.progress() as progress:
-        return fingerprint_dataset(dataset, workers=workers, progress=progress)
-
-
-def _check_and_measure(
-    terminal: Terminal, location: DatasetLocation, dataset: RawDataset, workers: int | None, group_by: str | None
-) -> Fingerprint:
-    """Check and measure each case in one reading."""
-    from segwright.fingerprint import case_measure, combine_measurements
-
-    report = check_or_stop(terminal, location, workers, group_by, case_measure(dataset))
-    return combine_measurements(report.measurements, dataset)
 
 
 def _plan_from_files(
@@ -297,6 +132,7 @@ def _plan_from_files(
     from segwright.fingerprint import Fingerprint
     from segwright.io import choose_reader
     from segwright.planning import make_plan
+    from segwright.steps.plan import refuse_plans_name
 
     if fingerprint is None or dataset_json is None or output is None:
         raise SettingsError(
@@ -307,7 +143,7 @@ def _plan_from_files(
                 remedy="Try `segwright plan Dataset004_Hippocampus`.",
             )
         )
-    _refuse_plans_name(plans_name)
+    refuse_plans_name(plans_name)
     description = DatasetDescription.read(dataset_json)
     made = make_plan(
         Fingerprint.read(fingerprint),

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from segwright.cli.console import Terminal
-from segwright.cli.failures import refuse_failures
-from segwright.cli.options import DeviceOption, JsonOption, choose_device, parse_fold
+from segwright.cli.options import DeviceOption, JsonOption, choose_device
 from segwright.errors import MissingFileError, SettingsError, message
+from segwright.results import parse_fold
+from segwright.steps.failures import require_all_done
 
 
 def predict(
@@ -80,7 +81,7 @@ def predict(
             f"{output_folder}"
         )
     num_cases = len(result.done) + len(result.skipped) + len(failures)
-    refuse_failures(result.failures, num_cases, "predicted")
+    require_all_done(result.failures, num_cases, "predicted")
     return 0
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from segwright.cli.console import Terminal
-from segwright.cli.failures import refuse_failures
 from segwright.cli.options import (
     DEFAULT_PLANS,
     DatasetArgument,
@@ -22,13 +20,9 @@ from segwright.cli.options import (
     read_plan,
 )
 from segwright.cli.plan import WORKERS_NEED as PLANNING_NEEDS
-from segwright.cli.plan import plan_dataset, show_plan, write_grouped_folds
+from segwright.cli.plan import show_plan
+from segwright.cli.watch import TerminalWatch
 from segwright.parallel import prepare_workers
-
-if TYPE_CHECKING:
-    from segwright.dataset import DatasetLocation
-    from segwright.planning import Plan
-
 
 _WORKERS_NEED = (*PLANNING_NEEDS, "scipy.ndimage", "blosc2", "segwright.preprocessing.cohort")
 
@@ -59,49 +53,26 @@ def preprocess(
     terminal = Terminal.open()
     if workers != 1:
         prepare_workers(_WORKERS_NEED)
+    from segwright.steps.failures import require_all_done
+    from segwright.steps.plan import plan_dataset, write_grouped_folds
+    from segwright.steps.preprocess import preprocess_configurations
+
     location = locate(dataset, workspace)
     if plans == DEFAULT_PLANS and not plans_of(location):
-        show_plan(terminal, *plan_dataset(terminal, location, group_by=group_by, workers=workers))
+        watch = TerminalWatch(terminal)
+        planned = plan_dataset(location, group_by=group_by, workers=workers, environ=os.environ, watch=watch)
+        show_plan(terminal, *planned)
     elif group_by is not None:
-        write_grouped_folds(location, group_by)
+        write_grouped_folds(location, group_by, environ=os.environ)
     plan = read_plan(location, plans)
-    names = list(dict.fromkeys(configurations or _all_with_data(plan)))
-    preprocess_configurations(terminal, location, plan, names, overwrite=overwrite, workers=workers)
+    result = preprocess_configurations(
+        location,
+        plan,
+        configurations or None,
+        overwrite=overwrite,
+        workers=workers,
+        environ=os.environ,
+        watch=TerminalWatch(terminal),
+    )
+    require_all_done(result.failures, result.num_cases, "preprocessed")
     return 0
-
-
-def preprocess_configurations(
-    terminal: Terminal,
-    location: DatasetLocation,
-    plan: Plan,
-    names: Sequence[str],
-    *,
-    overwrite: bool = False,
-    workers: int | None = None,
-) -> None:
-    """Preprocess and say what was done.
-
-    Raises:
-        CasesFailedError, DatasetError: naming the cases that could not be done; the others are.
-    """
-    from segwright.dataset import RawDataset
-    from segwright.dataset.problems import some
-    from segwright.preprocessing.cohort import preprocess_dataset
-
-    raw = RawDataset.open(location.raw, environ=os.environ)
-    with terminal.progress() as progress:
-        result = preprocess_dataset(
-            raw, plan, names, location.preprocessed, workers=workers, overwrite=overwrite, progress=progress
-        )
-    terminal.note(f"{', '.join(names)}: {len(result.done)} cases preprocessed, {len(result.skipped)} were done before.")
-    if result.removed:
-        terminal.note(f"Removed, as the data set does not have them any more: {some(result.removed)}.")
-    refuse_failures(result.failures, len(raw.cases), "preprocessed")
-
-
-def _all_with_data(plan: Plan) -> list[str]:
-    """Configurations that have data of their own, each folder once."""
-    by_folder: dict[str, str] = {}
-    for name in plan.configuration_names:
-        by_folder.setdefault(plan.configuration(name).data_identifier, name)
-    return list(by_folder.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,6 @@ from segwright.cli.options import (
     DatasetArgument,
     DeviceOption,
     EpochsOption,
-    Fold,
     IterationsOption,
     LearningRateOption,
     PlansOption,
@@ -27,14 +26,13 @@ from segwright.cli.options import (
     WorkspaceOption,
     choose_device,
     locate,
-    parse_fold,
     read_plan,
     trainer_class_of,
 )
+from segwright.cli.watch import TerminalWatch
+from segwright.results import parse_fold
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetLocation
-    from segwright.planning import Plan
     from segwright.training.run import TrainingOutcome
 
 INTERRUPTED = 130
@@ -77,19 +75,23 @@ def train(
     """
     terminal = Terminal.open()
     location = locate(dataset, workspace)
+    plan = read_plan(location, plans)
+    plan.configuration(configuration)
+    from segwright.steps.train import train_fold
+
     outcome = train_fold(
-        terminal,
         location,
-        read_plan(location, plans),
+        plan,
         configuration,
         parse_fold(fold),
-        trainer=trainer,
+        trainer_class=trainer_class_of(trainer),
         flags=training_flags(
             epochs, iterations_per_epoch, val_iterations_per_epoch, batch_size, lr, seed=seed, recipe=recipe
         ),
-        device=device,
+        device=choose_device(device),
         resume=resume,
         workers=workers,
+        watch=TerminalWatch(terminal),
     )
     return finish(terminal, outcome, again=[*(word for word in sys.argv[1:] if word != "--continue"), "--continue"])
 
@@ -114,43 +116,6 @@ def training_flags(
         "seed": seed,
         "recipe": recipe,
     }
-
-
-def train_fold(
-    terminal: Terminal,
-    location: DatasetLocation,
-    plan: Plan,
-    configuration: str,
-    fold: Fold,
-    *,
-    trainer: str | None = None,
-    flags: Mapping[str, Any],
-    device: str | None = None,
-    resume: bool = False,
-    workers: int | None = None,
-) -> TrainingOutcome:
-    """Train, showing how it goes."""
-    plan.configuration(configuration)
-    from segwright.cli.training_view import TrainingView
-    from segwright.dataset import DatasetDescription
-    from segwright.training.run import train as run_training
-
-    labels = DatasetDescription.read(location.preprocessed / "dataset.json").labels
-    trainer_class = trainer_class_of(trainer)
-    with TrainingView(terminal, [labels.name_of(value) for value in labels.classes]) as view:
-        return run_training(
-            plan,
-            configuration,
-            fold,
-            preprocessed_folder=location.preprocessed,
-            results_folder=location.results,
-            trainer_class=trainer_class,
-            flags=flags,
-            device=choose_device(device),
-            resume=resume,
-            monitor=view,
-            loader_workers=workers,
-        )
 
 
 def finish(terminal: Terminal, outcome: TrainingOutcome, *, again: Sequence[str]) -> int:

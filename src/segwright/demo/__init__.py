@@ -37,14 +37,15 @@ def copy_raw_data(raw_folder: Path) -> Path:
     return target
 
 
-def demo_configuration(plan: Plan) -> dict[str, Any]:
-    """Entries of the hand-made configuration: `3d_fullres` with fewer features and its smallest batch."""
+def with_demo_configuration(plan: Plan) -> Plan:
+    """Add the hand-made configuration: `3d_fullres` with fewer features and its smallest batch."""
     parent = plan.configuration("3d_fullres")
     architecture = dict(parent.raw["architecture"])
     kwargs = dict(architecture["arch_kwargs"])
     kwargs["features_per_stage"] = [FEATURES_IN_FIRST_STAGE * 2**stage for stage in range(kwargs["n_stages"])]
-    return {
+    entries = {
         "inherits_from": "3d_fullres",
         "batch_size": BATCH_SIZE,
         "architecture": {**architecture, "arch_kwargs": kwargs},
     }
+    return plan.with_configuration(CONFIGURATION, entries)

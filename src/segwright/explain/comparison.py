@@ -14,7 +14,7 @@ from segwright.planning.decisions import NetworkDecision, PlanningDecisions, dec
 from segwright.planning.fields import is_number
 from segwright.planning.plan import Plan
 from segwright.planning.planner import make_plan
-from segwright.planning.presets import PLANNERS
+from segwright.planning.presets import DEFAULT_PLANNER, PLANNERS
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # keys that say how the entry is written, not what it holds
 _SPELLING_KEYS = ("inherits_from", "architecture._kw_requires_import")
-DEFAULT_PLANNER = "ExperimentPlanner"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ _DEFAULT = PlannerPreset(
     counts_minimum_batch=True,
     shares_default_data=False,
 )
+DEFAULT_PLANNER = _DEFAULT.name
 _RESIDUAL = PlannerPreset(
     name="ResEncUNetPlanner",
     plans_name="nnUNetResEncUNetPlans",

@@ -54,6 +54,11 @@ class PreprocessResult:
     failures: tuple[CaseFailure, ...]
     removed: tuple[str, ...] = ()
 
+    @property
+    def num_cases(self) -> int:
+        """Cases of the data set."""
+        return len(self.done) + len(self.skipped) + len(self.failures)
+
 
 @dataclass(frozen=True)
 class _Task:

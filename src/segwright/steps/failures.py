@@ -1,4 +1,7 @@
-"""What failed cases mean for the exit code: 1 where the others are done, 2 where there is no answer without them."""
+"""What failed cases mean: an error of their own where the others are done, a mistake where nothing is.
+
+The command line exits with 1 for the first and 2 for the second.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def describe(error: CasesFailedError) -> str:
     return "\n".join([told, *lines])
 
 
-def refuse_failures(failures: Sequence[CaseFailure], num_cases: int, what: str) -> None:
+def require_all_done(failures: Sequence[CaseFailure], num_cases: int, what: str) -> None:
     """Raise if any case failed.
 
     Raises:

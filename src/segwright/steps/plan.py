@@ -1,0 +1,185 @@
+"""Measure a data set and plan its networks, keeping what was measured until a case changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segwright.dataset import DatasetLocation, RawDataset, Split, grouped_splits, read_groups, write_splits
+from segwright.dataset.sources import sources_of
+from segwright.dataset.splits import FILE_NAME as SPLITS_FILE
+from segwright.errors import PlanError, SegwrightError, SettingsError, message
+from segwright.fingerprint import FILE_NAME, Fingerprint, case_measure, combine_measurements, fingerprint_dataset
+from segwright.io.atomic import write_json_atomic
+from segwright.io.json_file import read_json
+from segwright.planning import Plan, make_plan, merge_hand_made, planner_named
+from segwright.planning.presets import DEFAULT_PLANNER
+from segwright.steps.check import NO_VARIABLES, require_sound
+from segwright.steps.failures import all_or_nothing
+from segwright.steps.watch import QUIET, Watch
+
+# beside the fingerprint: of which files it was measured
+MEASURED_NAME = ".fingerprint_sources.json"
+
+
+def plan_dataset(
+    location: DatasetLocation,
+    *,
+    planner: str = DEFAULT_PLANNER,
+    gpu_memory_gb: float | None = None,
+    plans_name: str | None = None,
+    target_spacing_mm: Sequence[float] | None = None,
+    suppress_transpose: bool = False,
+    group_by: str | None = None,
+    clean: bool = False,
+    workers: int | None = None,
+    checked: bool = False,
+    environ: Mapping[str, str] = NO_VARIABLES,
+    watch: Watch = QUIET,
+) -> tuple[Plan, Path]:
+    """Fingerprint and plan a data set; write plans, fingerprint and dataset.json beside the preprocessed data.
+
+    Cases that are new or changed are checked before they are measured, unless the caller has `checked` them.
+
+    Args:
+        location: of the data set.
+        planner: nnU-Net's name.
+        gpu_memory_gb: to plan for; None is the planner's own.
+        plans_name: of the plans file; None is the planner's own.
+        target_spacing_mm: one number an axis, in the order of the images' axes.
+        suppress_transpose: keep the images' axes in their order.
+        group_by: which cases are of one patient; writes the folds that keep them together.
+        clean: measure anew, whatever was measured before.
+        workers: processes; None are as many as cores and memory allow.
+        checked: the caller has run `require_sound`.
+        environ: variables in an explicit list of files.
+        watch: sees how far it is.
+
+    Returns:
+        The plan and the file it was written to.
+
+    Raises:
+        SettingsError, DatasetError, PlanError: as their messages say.
+    """
+    planner_named(planner)
+    refuse_plans_name(plans_name)
+    dataset = RawDataset.open(location.raw, environ=environ)
+    # other folds that are there are reported now, not after the measuring
+    splits = None if group_by is None else _grouped_folds(location, dataset, group_by)
+    what = _what_is_measured(dataset)
+    measured = _measured_before(location.preprocessed, dataset, what) if not clean else None
+    if measured is None:
+        if checked:
+            with all_or_nothing(), watch.progress() as progress:
+                measured = fingerprint_dataset(dataset, workers=workers, progress=progress)
+        else:  # each case is read once for both
+            report = require_sound(
+                location,
+                group_by=group_by,
+                workers=workers,
+                environ=environ,
+                measure=case_measure(dataset),
+                watch=watch,
+            )
+            measured = combine_measurements(report.measurements, dataset)
+        measured.write(location.preprocessed / FILE_NAME)
+        if what is not None:
+            write_json_atomic(location.preprocessed / MEASURED_NAME, what)
+    made = make_plan(
+        measured,
+        dataset.description,
+        dataset_name=location.name,
+        image_reader_writer=dataset.reader().name if what is None else what["reader"],
+        planner=planner,
+        gpu_memory_gb=gpu_memory_gb,
+        overwrite_target_spacing_mm=target_spacing_mm,
+        plans_name=plans_name,
+        suppress_transpose=suppress_transpose,
+    )
+    path = location.preprocessed / f"{made.plans_name}.json"
+    if path.is_file():
+        made = merge_hand_made(made, _earlier_plan(path))
+    made.write(path)
+    dataset.description.write(location.preprocessed / "dataset.json")
+    if splits is not None:
+        write_splits(location.preprocessed / SPLITS_FILE, splits)
+    return made, path
+
+
+def write_grouped_folds(location: DatasetLocation, group_by: str, *, environ: Mapping[str, str] = NO_VARIABLES) -> None:
+    """Write the splits file that keeps groups together, for a data set that is planned already.
+
+    Raises:
+        SettingsError, MissingFileError, DatasetError: `group_by` does not fit the cases, or other folds are there.
+    """
+    dataset = RawDataset.open(location.raw, environ=environ)
+    write_splits(location.preprocessed / SPLITS_FILE, _grouped_folds(location, dataset, group_by))
+
+
+def _grouped_folds(location: DatasetLocation, dataset: RawDataset, group_by: str) -> list[Split]:
+    case_ids = [case.case_id for case in dataset.cases]
+    return grouped_splits(location.preprocessed, location.raw, case_ids, read_groups(group_by, case_ids))
+
+
+def _what_is_measured(dataset: RawDataset) -> dict[str, Any] | None:
+    """What decides the fingerprint: the reader, and the files of every case as they are now.
+
+    None where a file is not there or cannot be read, which the check reports.
+    """
+    try:
+        return {
+            "reader": dataset.reader().name,
+            "num_channels": len(dataset.description.channel_names),
+            "cases": {case.case_id: sources_of(case) for case in dataset.cases},
+        }
+    except (SegwrightError, OSError):
+        return None
+
+
+def _measured_before(folder: Path, dataset: RawDataset, what: dict[str, Any] | None) -> Fingerprint | None:
+    """The fingerprint that is there, if it has every case, is newer than all of them, and was not made of other files.
+
+    nnU-Net's does not say of which files it was made.
+    """
+    path = folder / FILE_NAME
+    if what is None or not path.is_file():
+        return None
+    try:
+        measured, measured_at = Fingerprint.read(path), path.stat().st_mtime
+        noted = folder / MEASURED_NAME
+        is_own = noted.is_file() and noted.stat().st_mtime >= measured_at
+        if is_own and read_json(noted, error=PlanError) != what:
+            return None
+    except PlanError:  # it is measured again, which is what its message would ask for
+        return None
+    files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
+    complete = len(measured.spacings_mm) == len(dataset.cases)
+    return measured if complete and all(file.stat().st_mtime <= measured_at for file in files) else None
+
+
+def _earlier_plan(path: Path) -> Plan:
+    try:
+        return Plan.read(path)
+    except PlanError as error:
+        raise PlanError(
+            f"{error} Or delete the file to plan anew; configurations that were added to it by hand are then lost."
+        ) from error
+
+
+def refuse_plans_name(name: str | None) -> None:
+    """Refuse a name that cannot be that of a file and of folders.
+
+    Raises:
+        SettingsError
+    """
+    if name is not None and not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise SettingsError(
+            message(
+                "--plans-name",
+                expected="a name of letters, digits, '_', '-' and '.', as the file and folders are named by it",
+                got=repr(name),
+                remedy="Try --plans-name myPlans.",
+            )
+        )
