@@ -25,13 +25,14 @@ from segwright.dataset import RawDataset, read_splits, split_for_fold
 from segwright.evaluation import Summary, evaluate_folder
 from segwright.fingerprint import fingerprint_dataset
 from segwright.inference import Predictor, predict_folder
+from segwright.interop.checkpoint import Checkpoint
 from segwright.interop.checkpoint_file import read_checkpoint
 from segwright.io import reader_named
 from segwright.planning.plan import Plan
 from segwright.planning.planner import make_plan
 from segwright.preprocessing.cohort import preprocess_dataset
 from segwright.preprocessing.store import PreprocessedStore
-from segwright.training.checkpoint import restore, settings_of
+from segwright.training.checkpoint import restore
 from segwright.training.run import train
 from segwright.training.trainer import Trainer
 
@@ -356,15 +357,15 @@ def restored_trainer(both: Both, trained_by: str) -> Trainer:
     trainer = Trainer(plan.raw, CONFIGURATION, 0, both.raw.description.raw, device=torch.device("cpu"))
     store = PreprocessedStore(both.preprocessed("own") / trainer.configuration.data_identifier)
     path = folder / "checkpoint_final.pth"
-    checkpoint = read_checkpoint(path)
+    checkpoint = Checkpoint.read(path)
     trainer.prepare(
         store=store,
         split=split_for_fold(read_splits(both.preprocessed("own") / "splits_final.json"), 0, store.case_ids()),
         output_folder=folder,
         flags=settings(2, STEPS),
-        resumed=settings_of(checkpoint),
+        resumed=checkpoint.settings,
     )
-    restore(trainer, checkpoint, where=path)
+    restore(trainer, checkpoint)
     return trainer
 
 

@@ -17,7 +17,7 @@ from segwright.dataset import DatasetDescription
 from segwright.errors import CheckpointError, MissingFileError, SettingsError, message
 from segwright.inference.export import logits_to_label_map
 from segwright.inference.sliding_window import predict_logits
-from segwright.interop.checkpoint_file import read_checkpoint
+from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.interop.weights import load_state_dict
 from segwright.io import Image
 from segwright.networks import build_network
@@ -26,7 +26,6 @@ from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.pipeline import preprocess_case
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
-NNUNET_TRAINER = "nnUNetTrainer"
 _NUMBERED_FOLD = re.compile(r"fold_(\d+)")
 
 
@@ -73,16 +72,13 @@ class Predictor:
         description = DatasetDescription.read(model_folder / "dataset.json")
         names = _folds(model_folder, folds, checkpoint_name)
         networks: list[nn.Module] = []
-        first: _CheckpointFacts | None = None
+        first: Checkpoint | None = None
         for name in names:
-            path = model_folder / f"fold_{name}" / checkpoint_name
-            checkpoint = read_checkpoint(path)
-            facts = _facts(checkpoint, path)
-            first = first or facts
-            _check_same_configuration(facts, first, path)
-            configuration = plan.configuration(facts.configuration)
-            network = _network(configuration, description)
-            load_state_dict(network, checkpoint["network_weights"], where=str(path))
+            checkpoint = Checkpoint.read(model_folder / f"fold_{name}" / checkpoint_name)
+            first = first or checkpoint.without_tensors()
+            _check_same_configuration(checkpoint, first)
+            network = _network(plan.configuration(checkpoint.configuration), description)
+            load_state_dict(network, checkpoint.network_weights, where=checkpoint.where)
             networks.append(network.to(device).eval())
         assert first is not None, "at least one fold, or an error before"
         return cls(
@@ -142,38 +138,13 @@ class Predictor:
         )
 
 
-@dataclass(frozen=True)
-class _CheckpointFacts:
-    configuration: str
-    mirror_axes: tuple[int, ...]
-    trainer_name: str
-
-
-def _facts(checkpoint: Mapping[str, Any], path: Path) -> _CheckpointFacts:
-    configuration = (checkpoint.get("init_args") or {}).get("configuration")
-    if not isinstance(configuration, str):
+def _check_same_configuration(checkpoint: Checkpoint, first: Checkpoint) -> None:
+    if checkpoint.configuration != first.configuration:
         raise CheckpointError(
             message(
-                f"{path}, key 'init_args.configuration'",
-                expected="the name of a configuration",
-                got=repr(configuration),
-                remedy="Use a checkpoint that a training of Segwright or nnU-Net v2 wrote.",
-            )
-        )
-    return _CheckpointFacts(
-        configuration=configuration,
-        mirror_axes=tuple(int(axis) for axis in checkpoint.get("inference_allowed_mirroring_axes") or ()),
-        trainer_name=str(checkpoint.get("trainer_name", "")),
-    )
-
-
-def _check_same_configuration(facts: _CheckpointFacts, first: _CheckpointFacts, path: Path) -> None:
-    if facts.configuration != first.configuration:
-        raise CheckpointError(
-            message(
-                path,
+                checkpoint.where,
                 expected=f"configuration {first.configuration!r}, as in the first fold",
-                got=repr(facts.configuration),
+                got=repr(checkpoint.configuration),
                 remedy="Keep the folds of one configuration in a model folder, or name the folds to use.",
             )
         )
@@ -197,12 +168,12 @@ def _network(configuration: Configuration, description: DatasetDescription) -> n
     )
 
 
-def _warnings(facts: _CheckpointFacts) -> tuple[str, ...]:
-    if facts.trainer_name == NNUNET_TRAINER:
+def _warnings(checkpoint: Checkpoint) -> tuple[str, ...]:
+    if checkpoint.trainer_name == NNUNET_TRAINER:
         return ()
     return (
-        f"The model was trained by {facts.trainer_name!r}, which Segwright does not have. The network was built from "
-        "the plan and its weights fit; anything else that this trainer changes about prediction is not done.",
+        f"The model was trained by {checkpoint.trainer_name!r}, which Segwright does not have. The network was built "
+        "from the plan and its weights fit; anything else that this trainer changes about prediction is not done.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint files, in nnU-Net v2's layout, read without running what is in them.
+"""Checkpoint files, in nnU-Net v2's layout, read without running what is in them, and only if they are undamaged.
 
 A checkpoint is a pickle, and an ordinary pickle runs code when it is opened. Models are shared, so only tensors, plain
 containers and numpy's scalars and arrays are accepted.
@@ -6,6 +6,7 @@ containers and numpy's scalars and arrays are accepted.
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from segwright.errors import CheckpointError, MissingFileError, WriteError, message
+from segwright.interop.archive import seal, verify
 from segwright.io.atomic import atomic_path
 
 WEIGHTS_KEY = "network_weights"
@@ -25,20 +27,23 @@ _NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
-def read_checkpoint(path: Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint written by Segwright or by nnU-Net v2, running no code from it.
-
-    Its tensors are put on `map_location`. See `load_state_dict` for its `network_weights`.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint written by Segwright or by nnU-Net v2 into memory, running no code from it.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the file is torn, is no checkpoint of this kind, or holds what could run code.
+        CheckpointError: the file is damaged, is no checkpoint of this kind, or holds what could run code.
     """
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint, and the digest that tells its contents from others."""
     if not path.is_file():
         raise MissingFileError(
             message(path, expected="a checkpoint", got="no such file", remedy="Train the model, or correct the path.")
         )
-    value = _load_safely(path, map_location)
+    value, digest = _load_safely(path)
     if not isinstance(value, dict) or not isinstance(value.get(WEIGHTS_KEY), Mapping):
         raise CheckpointError(
             message(
@@ -48,7 +53,7 @@ def read_checkpoint(path: Path, *, map_location: str | torch.device = "cpu") -> 
                 remedy="Give a checkpoint_*.pth of Segwright or nnU-Net v2; nnU-Net v1's models have another layout.",
             )
         )
-    return value
+    return value, digest
 
 
 def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
@@ -60,6 +65,7 @@ def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     with atomic_path(path) as temporary:
         try:
             torch.save(dict(checkpoint), temporary)
+            seal(temporary)
         except RuntimeError as error:  # torch's own writer hides the system's error
             raise WriteError(
                 message(
@@ -71,12 +77,17 @@ def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
             ) from error
 
 
-def _load_safely(path: Path, map_location: str | torch.device) -> Any:
+def _load_safely(path: Path) -> tuple[Any, str]:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed_globals()):
+        # one open file for both, so that what is loaded is what was verified
+        with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(_allowed_globals()):
             # torch warns about TorchScript archives before it refuses them; the refusal is enough.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location=map_location, weights_only=True)
+            digest = verify(file, path)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True), digest
+    except CheckpointError:
+        raise
     except PermissionError as error:
         raise CheckpointError(
             message(path, expected="a readable file", got=str(error), remedy="Change the file's permissions.")
@@ -96,10 +107,16 @@ def _load_safely(path: Path, map_location: str | torch.device) -> Any:
             message(
                 path,
                 expected="a complete PyTorch file",
-                got=f"{type(error).__name__} ({_first_line(error)})",
-                remedy="The file is torn or of another kind; copy it again or use another checkpoint.",
+                got=_without_advice(error),
+                remedy="The file is damaged or of another kind; copy it again or use another checkpoint.",
             )
         ) from error
+
+
+def _without_advice(error: Exception) -> str:
+    """Kind and first line of an error; torch's refusals only name the kind, as they advise to load without refusing."""
+    line = "" if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error) else _first_line(error)
+    return f"{type(error).__name__} ({line})" if line else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from itertools import groupby
 
+import torch
 from torch import Tensor, nn
 
 from segwright.errors import CheckpointError, message
@@ -66,7 +67,7 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], *, whe
     `where` names the file in errors.
 
     Raises:
-        CheckpointError: naming every key that is missing, unexpected or of another shape.
+        CheckpointError: naming every key that is missing, unexpected, of another shape or not finite.
     """
     network = unwrap(network)
     own = network.state_dict()
@@ -80,6 +81,8 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], *, whe
             if key in found and found[key].shape != own[key].shape
         ),
     ]
+    broken = [key for key in own if not problems and not torch.isfinite(found[key]).all()]
+    problems += [f"{key} holds values that are no finite numbers" for key in broken]
     if problems:
         raise CheckpointError(
             message(

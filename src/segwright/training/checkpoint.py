@@ -1,25 +1,27 @@
-"""What a checkpoint of a training holds: nnU-Net v2's keys, and under `segwright` what an exact resume needs."""
+"""How the state of a training becomes a checkpoint, and a checkpoint the state of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from segwright.errors import CheckpointError, message
-from segwright.interop.checkpoint_file import read_checkpoint, write_checkpoint
+from segwright.interop.checkpoint import Checkpoint, Progress
 from segwright.interop.weights import load_state_dict, to_nnunet_state_dict
-from segwright.planning.budget import Setting, stored_settings
 from segwright.training.history import History
 
 if TYPE_CHECKING:
     from segwright.training.trainer import Trainer
 
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
-NNUNET_TRAINER = "nnUNetTrainer"
+_SHAPED_AS_PARAMETER = frozenset({"momentum_buffer", "exp_avg", "exp_avg_sq"})
 
 
 @dataclass(frozen=True)
@@ -35,88 +37,77 @@ def newest_checkpoint(fold_folder: Path) -> Path | None:
     return next((fold_folder / name for name in (FINAL, LATEST, BEST) if (fold_folder / name).is_file()), None)
 
 
-def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write the whole state of a training, atomically. nnunetv2 reads it as one of its own."""
-    write_checkpoint(
-        path,
-        {
-            "network_weights": to_nnunet_state_dict(trainer.network),
-            "optimizer_state": trainer.optimizer.state_dict(),
-            "grad_scaler_state": None if trainer.grad_scaler is None else trainer.grad_scaler.state_dict(),
-            "logging": trainer.history.lists,
-            "_best_ema": trainer.best_ema,
-            "current_epoch": trainer.current_epoch,
-            "init_args": {
-                "plans": dict(trainer.plan.raw),
-                "configuration": trainer.configuration_name,
-                "fold": trainer.fold,
-                "dataset_json": dict(trainer.description.raw),
-                "device": torch.device(trainer.device.type),
-            },
-            # nnunetv2 looks this class up to build the network, which the plan describes whatever our class is.
-            "trainer_name": NNUNET_TRAINER,
-            "inference_allowed_mirroring_axes": trainer.mirror_axes or None,
-            "segwright": {
-                "trainer": type(trainer).__name__,
-                "budget": trainer.budget.to_json(len(trainer.split.train)),
-                "step": trainer.state.step,
-                "train_losses": list(trainer.state.train_losses),
-            },
+def checkpoint_of(trainer: Trainer) -> Checkpoint:
+    """Take the whole state of a training. nnunetv2 reads the file as one of its own."""
+    return Checkpoint.of_training(
+        network_weights=to_nnunet_state_dict(trainer.network),
+        progress=Progress(
+            epoch=trainer.current_epoch,
+            step=trainer.state.step,
+            train_losses=trainer.state.train_losses,
+            best_ema=trainer.best_ema,
+            logging=trainer.history.lists,
+            optimizer_state=trainer.optimizer.state_dict(),
+            grad_scaler_state=None if trainer.grad_scaler is None else trainer.grad_scaler.state_dict(),
+        ),
+        plan=trainer.plan,
+        configuration=trainer.configuration_name,
+        fold=trainer.fold,
+        description=trainer.description,
+        device=trainer.device,
+        mirror_axes=trainer.mirror_axes,
+        own={
+            "trainer": type(trainer).__name__,
+            "budget": trainer.budget.to_json(len(trainer.split.train)),
         },
     )
 
 
-def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Setting]:
-    """Settings that a checkpoint was trained with; of one that nnunetv2 wrote only the recipe is known."""
-    budget = checkpoint.get("segwright", {}).get("budget")
-    if budget is None:
-        return {"recipe": Setting("recipe", "nnunet", "default")}
-    return stored_settings(budget)
-
-
-def read_for_training(path: Path, *, configuration_name: str) -> dict[str, Any]:
-    """Read a checkpoint to go on from, and see that it belongs to this configuration.
-
-    Raises:
-        CheckpointError: torn, foreign, or of another configuration.
-    """
-    checkpoint = read_checkpoint(path)
-    trained = checkpoint.get("init_args", {}).get("configuration")
-    if trained != configuration_name:
-        raise CheckpointError(
-            message(
-                path,
-                expected=f"a checkpoint of configuration '{configuration_name}'",
-                got=f"one of '{trained}'",
-                remedy="Name the configuration it was trained with, or start anew without --continue.",
-            )
-        )
-    return checkpoint
-
-
-def restore(trainer: Trainer, checkpoint: Mapping[str, Any], *, where: Path) -> None:
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Put a training into the state that a checkpoint holds.
 
     Raises:
-        CheckpointError: if weights or optimizer state do not fit.
+        CheckpointError: if weights or optimizer state do not fit, or what it holds is no state of a training.
     """
-    load_state_dict(trainer.network, checkpoint["network_weights"], where=str(where))
+    progress = checkpoint.progress
+    load_state_dict(trainer.network, checkpoint.network_weights, where=checkpoint.where)
+    with _refused(checkpoint.where, "optimizer_state", f"the state of {type(trainer.optimizer).__name__}"):
+        _load_optimizer_state(trainer.optimizer, progress.optimizer_state)
+    if trainer.grad_scaler is not None and progress.grad_scaler_state is not None:
+        with _refused(checkpoint.where, "grad_scaler_state", "the state of a gradient scaler"):
+            trainer.grad_scaler.load_state_dict(dict(progress.grad_scaler_state))
+    trainer.current_epoch = progress.epoch
+    trainer.best_ema = progress.best_ema
+    trainer.history = History(progress.logging, where=checkpoint.where)
+    trainer.history.cut(trainer.current_epoch)
+    trainer.state = TrainingState(progress.step, progress.train_losses)
+
+
+@contextmanager
+def _refused(where: str, key: str, expected: str) -> Iterator[None]:
+    """Name file and key where torch does not take a state, in whatever way it says so."""
     try:
-        trainer.optimizer.load_state_dict(checkpoint["optimizer_state"])
-    except (ValueError, KeyError) as error:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             message(
-                f"{where}, key 'optimizer_state'",
-                expected=f"the state of {type(trainer.optimizer).__name__} over this network's parameters",
-                got=str(error),
-                remedy="Go on with the recipe and the trainer class that it was trained with.",
+                f"{where}, key {key!r}",
+                expected=expected,
+                got=f"{type(error).__name__} ({error})",
+                remedy="Go on with the recipe and the trainer class that it was trained with, or from another file.",
             )
         ) from error
-    if trainer.grad_scaler is not None and checkpoint.get("grad_scaler_state") is not None:
-        trainer.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
-    own = checkpoint.get("segwright", {})
-    trainer.current_epoch = int(checkpoint["current_epoch"])
-    trainer.best_ema = None if checkpoint["_best_ema"] is None else float(checkpoint["_best_ema"])
-    trainer.history = History(checkpoint["logging"])
-    trainer.history.cut(trainer.current_epoch)
-    trainer.state = TrainingState(int(own.get("step", 0)), tuple(own.get("train_losses", ())))
+
+
+def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a state, and look at what torch looks at only in the next step: numbers and shapes."""
+    own = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(dict(state))
+    for before, group in zip(own, optimizer.param_groups, strict=True):
+        for name, value in before.items():
+            if isinstance(value, Real) and not isinstance(group.get(name), Real):
+                raise ValueError(f"{name!r} of a parameter group is {reprlib.repr(group.get(name))}, not a number")
+    for parameter, values in optimizer.state.items():
+        for name in _SHAPED_AS_PARAMETER & values.keys():
+            if values[name] is not None and values[name].shape != parameter.shape:
+                raise ValueError(f"{name!r} has shape {tuple(values[name].shape)}, not {tuple(parameter.shape)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from segwright.errors import CheckpointError, message
@@ -24,21 +26,41 @@ EMA_WEIGHT = 0.1
 class History:
     """Lists of plain numbers under nnU-Net's keys, all of the length of the finished epochs."""
 
-    def __init__(self, logging: Mapping[str, Sequence[Any]] | None = None) -> None:
-        logging = logging or {}
-        self.lists: dict[str, list[Any]] = {key: _plain(logging.get(key, [])) for key in KEYS}
+    def __init__(self, logging: Mapping[str, Any] | None = None, *, where: str = "checkpoint") -> None:
+        """Take over the lists of a checkpoint, which `where` names in errors.
+
+        Raises:
+            CheckpointError: an entry is no list of numbers.
+        """
+        self.where = where
+        self.lists: dict[str, list[Any]] = {}
+        for key in KEYS:
+            entries = (logging or {}).get(key, [])
+            # nnU-Net's own checkpoints hold numpy scalars, which JSON and the safe reader do not take.
+            plain = _lists_of_numbers(entries) if key == "dice_per_class_or_region" else _numbers(entries)
+            if plain is None:
+                raise CheckpointError(
+                    message(
+                        f"{where}, key 'logging.{key}'",
+                        expected="a list of numbers, one an epoch",
+                        got=reprlib.repr(entries),
+                        remedy="Go on from another checkpoint of this fold.",
+                    )
+                )
+            self.lists[key] = plain
 
     def __len__(self) -> int:
         return len(self.lists["train_losses"])
 
     def cut(self, num_epochs: int) -> None:
         """Forget what stands beyond `num_epochs` epochs, as a resumed run will measure it again."""
-        if len(self) < num_epochs:
+        shortest = min(KEYS, key=lambda key: len(self.lists[key]))
+        if len(self.lists[shortest]) < num_epochs:
             raise CheckpointError(
                 message(
-                    "checkpoint, key 'logging'",
+                    f"{self.where}, key 'logging.{shortest}'",
                     expected=f"entries of {num_epochs} finished epochs",
-                    got=len(self),
+                    got=len(self.lists[shortest]),
                     remedy="Go on from another checkpoint of this fold.",
                 )
             )
@@ -69,6 +91,12 @@ class History:
         return self.lists[key][-1]
 
 
-def _plain(values: Sequence[Any]) -> list[Any]:
-    # nnU-Net's own checkpoints hold numpy scalars, which JSON and the safe reader do not take.
-    return [_plain(value) if isinstance(value, (list, tuple)) else float(value) for value in values]
+def _numbers(values: object) -> list[Any] | None:
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, Real) for value in values):
+        return None
+    return [float(value) for value in values]
+
+
+def _lists_of_numbers(values: object) -> list[Any] | None:
+    entries = [_numbers(value) for value in values] if isinstance(values, (list, tuple)) else [None]
+    return None if None in entries else entries

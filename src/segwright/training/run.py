@@ -16,20 +16,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from segwright.dataset import DatasetDescription, Split, create_splits, read_splits, split_for_fold, write_splits
-from segwright.errors import LockedError, MissingFileError, TrainerError, message
+from segwright.errors import CheckpointError, LockedError, MissingFileError, TrainerError, message
 from segwright.evaluation import Summary
+from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.io.atomic import write_json_atomic
 from segwright.parallel import available_cores
 from segwright.planning.plan import Plan
 from segwright.preprocessing.store import PreprocessedStore
-from segwright.training.checkpoint import (
-    FINAL,
-    NNUNET_TRAINER,
-    newest_checkpoint,
-    read_for_training,
-    restore,
-    settings_of,
-)
+from segwright.training.checkpoint import FINAL, newest_checkpoint, restore
 from segwright.training.interrupts import StopRequest, stop_on_signals
 from segwright.training.monitor import LOG_FILE, JsonLinesMonitor, Monitor, MonitorGroup, SilentMonitor
 from segwright.training.trainer import Trainer
@@ -101,7 +95,7 @@ def train(
     model_folder.mkdir(parents=True, exist_ok=True)
     with _locked(model_folder / f".fold_{fold}.lock", fold_folder):
         start_from = newest_checkpoint(fold_folder) if resume else None
-        checkpoint = None if start_from is None else read_for_training(start_from, configuration_name=configuration)
+        checkpoint = None if start_from is None else _read(start_from, configuration)
         moved = _move_aside(fold_folder) if start_from is None else None
         fold_folder.mkdir(exist_ok=True)
         monitors = MonitorGroup([monitor or SilentMonitor(), JsonLinesMonitor(fold_folder / LOG_FILE)])
@@ -111,16 +105,31 @@ def train(
                 split=split,
                 output_folder=fold_folder,
                 flags=flags,
-                resumed=None if checkpoint is None else settings_of(checkpoint),
+                resumed=None if checkpoint is None else checkpoint.settings,
                 monitor=monitors,
                 loader_workers=_loader_workers(device) if loader_workers is None else loader_workers,
             )
-            if checkpoint is not None and start_from is not None:
-                restore(trainer, checkpoint, where=start_from)
+            if checkpoint is not None:
+                restore(trainer, checkpoint)
         _write_model_files(trainer, preprocessed_folder, model_folder)
         _announce(trainer, start_from=start_from, moved=moved)
         with stop_on_signals() as stop:
             return _run(trainer, model_folder, preprocessed_folder / "gt_segmentations", start_from, stop)
+
+
+def _read(path: Path, configuration: str) -> Checkpoint:
+    """Read a checkpoint to go on from, and see that it belongs to this configuration."""
+    checkpoint = Checkpoint.read(path)
+    if checkpoint.configuration != configuration:
+        raise CheckpointError(
+            message(
+                path,
+                expected=f"a checkpoint of configuration '{configuration}'",
+                got=f"one of '{checkpoint.configuration}'",
+                remedy="Name the configuration it was trained with, or start anew without --continue.",
+            )
+        )
+    return checkpoint
 
 
 def _run(

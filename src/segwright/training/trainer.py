@@ -21,7 +21,7 @@ from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_bu
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.store import PreprocessedStore
 from segwright.training.chance import Moment, draw_for, generators_kept, seed_generators, seed_of_fold
-from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, save_checkpoint
+from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, checkpoint_of
 from segwright.training.history import History
 from segwright.training.interrupts import StopRequest
 from segwright.training.loading import PatchDataset, Sampling, StepSampler, batches_of, make_loader
@@ -405,7 +405,7 @@ class Trainer:
 
     def save_checkpoint(self, path: Path) -> None:
         """Write a checkpoint."""
-        save_checkpoint(self, path)
+        checkpoint_of(self).write(path)
         self.monitor.event("checkpoint", {"path": str(path)})
 
     def print_to_log_file(self, *words: object) -> None:
