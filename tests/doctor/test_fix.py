@@ -646,21 +646,18 @@ def test_a_mirrored_label_map_is_stored_as_its_image(tmp_path: Path, fix) -> Non
     assert check(report.copy).problems == check(make_nifti(tmp_path / "sound", ".nii.gz")).problems
 
 
-def test_a_grid_that_cannot_be_written_is_not_told_as_mended(tmp_path: Path, fix) -> None:
+def test_a_label_map_gets_its_images_header_even_where_the_fields_of_that_disagree(tmp_path: Path, fix) -> None:
     folder = make_nifti(tmp_path / "raw", ".nii")
     path = folder / "imagesTr" / "a_0000.nii"
     content = bytearray(path.read_bytes())
     struct.pack_into("<f", content, 88, 5.0)  # the spacing of the third axis, where the affine says 3 mm
     path.write_bytes(content)
-    for case_id in "ab":
-        rewrite(folder / "labelsTr" / f"{case_id}.nii", lambda voxels: (voxels * 255).astype(np.uint8))
     report = fix(folder)
-    assert [(change.case_id, change.what) for change in report.changes] == [("b", "label values: 255 -> 1")]
-    (change,) = report.unmended
-    assert (change.case_id, change.file) == ("a", "labelsTr/a.nii")
-    assert change.what.startswith("expected to be written with spacing (5.0, 1.5, 2.0) mm (z, y, x), origin (30, ")
-    assert "as in the header it is from, got spacing (3.0, 1.5, 2.0) mm (z, y, x)" in change.what
-    assert (report.copy / "labelsTr" / "a.nii").read_bytes() == (folder / "labelsTr" / "a.nii").read_bytes()
+    assert [change.case_id for change in report.changes] == ["a"]
+    written = (report.copy / "labelsTr" / "a.nii").read_bytes()
+    assert written[76:108] == content[76:108]
+    assert written[252:328] == content[252:328]
+    assert report.unmended == ()
 
 
 def test_coloured_label_pictures_become_grey(picture_folder, tmp_path: Path) -> None:

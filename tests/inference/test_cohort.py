@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -39,6 +41,24 @@ def test_every_case_is_predicted_on_its_grid(predictor: Predictor, images: Path,
     assert written.GetPixelID() == SimpleITK.sitkUInt8
     for property_name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         np.testing.assert_allclose(getattr(written, property_name)(), getattr(source, property_name)())
+
+
+def test_the_header_of_a_prediction_has_the_geometry_of_its_image_to_the_bit(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    for name, codes, units in (("a", (1, 4), 2), ("b", (2, 1), 10), ("c", (0, 2), 3)):
+        image = nibabel.load(images / f"{name}_0000.nii.gz")
+        image.set_sform(image.affine + np.eye(4)[[3]] * 0.1, codes[1])
+        image.header["pixdim"][1:4] *= np.float32(1.1 * (1000 if units == 3 else 1))
+        image.header["qform_code"], image.header["xyzt_units"] = codes[0], units
+        image.header["dim_info"] = 57
+        image.to_filename(images / f"{name}_0000.nii.gz")
+    assert predict_folder(predictor, images, tmp_path / "out").failures == ()
+    for name in "abc":
+        source = gzip.decompress((images / f"{name}_0000.nii.gz").read_bytes())
+        written = gzip.decompress((tmp_path / "out" / f"{name}.nii.gz").read_bytes())
+        for first, end in ((39, 48), (76, 108), (123, 124), (252, 328)):  # sizes, pixdim, units, qform and sform
+            assert written[first:end] == source[first:end]
 
 
 def test_nnunets_files_lie_beside_the_predictions(predictor: Predictor, images: Path, tmp_path: Path) -> None:

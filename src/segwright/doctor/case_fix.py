@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from segwright.dataset.cases import Case, file_and_words, read_case_image, short_name
 from segwright.dataset.problems import some
 from segwright.doctor.image_fix import replace_non_finite, squeeze
-from segwright.doctor.placement import largest_displacement, place_on_image
-from segwright.errors import DatasetError, GeometryError, SegwrightError, message
+from segwright.doctor.placement import place_on_image
+from segwright.errors import DatasetError, SegwrightError, message
 from segwright.io import Image, ImageReaderWriter, reader_named, tiff
 
 # What rounding and scale factors leave of a whole number that was stored as a float.
 _WHOLE_TOLERANCE = 1e-3
-# What rounding the numbers of a header moves a grid at most, in voxels.
-_ROUNDED_VOXELS = 0.01
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,6 @@ def _mend_labels(
 
     Raises:
         ImageError: it cannot be read or written.
-        GeometryError: written, it lies elsewhere than it should, so that its copy must be made anew.
     """
     done: list[str] = []
     labels = _read_mendable(path, reader, done)
@@ -198,26 +195,9 @@ def _mend_labels(
     if done:
         like = labels if image is None else image
         reader.write_labels(label_map, path, like.properties)
-        _require_place(path, reader.read_labels(path), like)
         for what in done:
             record.changed(path, what)
     return np.asarray(label_map)
-
-
-def _require_place(path: Path, written: Image, like: Image) -> None:
-    """Refuse a label map that was not written where `like` is: a header may hold what its format's writer does not."""
-    own, wanted = written.geometry, like.geometry
-    if own.same_spacing(wanted) and largest_displacement(own, wanted, written.array.shape[1:]) < _ROUNDED_VOXELS:
-        return
-    places = [f"spacing {each.spacing_mm} mm (z, y, x), {each.position_in_words()}" for each in (wanted, own)]
-    raise GeometryError(
-        message(
-            path,
-            expected=f"to be written with {places[0]}, as in the header it is from",
-            got=places[1],
-            remedy="Mend that header, whose fields disagree.",
-        )
-    )
 
 
 def _read_mendable(path: Path, reader: ImageReaderWriter, done: list[str]) -> Image:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from segwright.errors import ImageError, message
 from segwright.geometry import Geometry
-from segwright.io import nifti_header, text_header
+from segwright.io import nifti_header, own_header, text_header
 from segwright.io.image import FileContent
 from segwright.io.integrity import VoxelLayout, require_image_file, require_voxels
 from segwright.io.non_finite import FLOAT_TYPES, NonFiniteVoxels
@@ -33,6 +33,7 @@ VOXELS_BESIDE = (".mhd", ".nhdr", ".hdr", ".img")
 SLICE_SPACING_FACTOR_2D = 999
 ORIENTATION = "RAS"
 GIPL_HEADER_BYTES = 256
+_ROUNDING = 1e-6
 
 
 def read_file(path: Path) -> FileContent:
@@ -69,12 +70,15 @@ def read_file_reoriented(path: Path) -> FileContent:
     found = SimpleITK.DICOMOrientImageFilter_GetOrientationFromDirectionCosines(image.GetDirection())
     content = _content(path, SimpleITK.DICOMOrient(image, ORIENTATION))
     content.properties["sitk_stuff"]["original_orientation"] = found
+    # Turned round and back the numbers are not quite the same.
+    place = _place_of(image)
+    content.properties.setdefault(own_header.KEY, {})["place"] = (place.spacing, place.origin, place.direction)
     return content
 
 
 def write_file(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
     """Write a label map (z, y, x), compressed, with the spacing, origin and direction that were read."""
-    _write(_labels_in_space(label_map, properties["sitk_stuff"]), path)
+    _write(_labels_in_space(label_map, properties["sitk_stuff"]), path, properties)
 
 
 def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
@@ -82,7 +86,13 @@ def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mappi
     import SimpleITK
 
     stuff = properties["sitk_stuff"]
-    _write(SimpleITK.DICOMOrient(_labels_in_space(label_map, stuff), stuff["original_orientation"]), path)
+    labels = SimpleITK.DICOMOrient(_labels_in_space(label_map, stuff), stuff["original_orientation"])
+    place = properties.get(own_header.KEY, {}).get("place")
+    if place is not None and _same_place(_Place(*place), _place_of(labels)):
+        labels.SetSpacing(place[0])
+        labels.SetOrigin(place[1])
+        labels.SetDirection(place[2])
+    _write(labels, path, properties)
 
 
 def num_channels_in_file(path: Path) -> int:
@@ -165,22 +175,23 @@ def _place_of(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> _Place:
 
 @lru_cache(maxsize=16)
 def _place_by_itk(header: bytes) -> _Place | None:
-    """Where ITK sees an image with this NIfTI header, or None where it refuses it or sees none of 2 to 4 dimensions.
+    """Where ITK sees an image with this NIfTI or NRRD header, or None where it sees none of 2 to 4 dimensions.
 
     The header is given to it in a file of its own, because of a packed file it unpacks much, and three times over.
     None too where no such file can be written.
     """
     import SimpleITK
 
+    ending = ".nrrd" if text_header.is_nrrd(header) else ".nii"
     try:
-        descriptor, path = tempfile.mkstemp(prefix="segwright-", suffix=".nii")
+        descriptor, path = tempfile.mkstemp(prefix="segwright-", suffix=ending)
     except OSError:
         return None
     try:
         with open(descriptor, "wb") as file:
             file.write(header)
         reader = SimpleITK.ImageFileReader()
-        reader.SetImageIO("NiftiImageIO")
+        reader.SetImageIO(_FORMATS[ending][0])
         reader.SetFileName(path)
         with _silent_itk():
             reader.ReadImageInformation()
@@ -270,6 +281,7 @@ def _content_at(place: _Place, path: Path, array: NDArray[np.float32]) -> FileCo
         properties={
             "sitk_stuff": {"spacing": place.spacing, "origin": place.origin, "direction": place.direction},
             "spacing": spacing,
+            **own_header.kept_header(path),
         },
     )
 
@@ -291,7 +303,8 @@ def _labels_in_space(label_map: NDArray[Any], stuff: Mapping[str, Any]) -> Simpl
     return image
 
 
-def _write(image: SimpleITK.Image, path: Path) -> None:
+def _write(image: SimpleITK.Image, path: Path, properties: Mapping[str, Any]) -> None:
+    """Write with the header of the image that the properties are from, if ITK sees it where it says; else ITK's."""
     import SimpleITK
 
     if path.name.lower().endswith(VOXELS_BESIDE):
@@ -303,8 +316,24 @@ def _write(image: SimpleITK.Image, path: Path) -> None:
                 remedy="Convert the images of the data set to such a format.",
             )
         )
+    label_map = SimpleITK.GetArrayViewFromImage(image)
+    header = own_header.header_for(properties, label_map, path)
+    if header is not None and _same_place(_place_by_itk(header), _place_of(image)):
+        own_header.write_with_header(header, label_map, path)
+        return
     with _silent_itk():
         SimpleITK.WriteImage(image, str(path), useCompression=True)
+
+
+def _same_place(first: _Place | None, second: _Place) -> bool:
+    """Whether two grids are one but for rounding, as of axes that were turned round and back."""
+    if first is None or len(first.spacing) != len(second.spacing):
+        return False
+    return (
+        np.allclose(first.spacing, second.spacing, rtol=_ROUNDING, atol=0)
+        and np.allclose(first.direction, second.direction, rtol=0, atol=_ROUNDING)
+        and np.allclose(first.origin, second.origin, rtol=_ROUNDING, atol=_ROUNDING * min(second.spacing))
+    )
 
 
 @contextmanager

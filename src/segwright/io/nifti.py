@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segwright.errors import ImageError, message
 from segwright.geometry import Geometry
+from segwright.io import own_header
 from segwright.io.image import FileContent
 from segwright.io.integrity import require_voxels
 from segwright.io.nifti_header import read_nifti_header
@@ -41,16 +42,11 @@ def read_file_reoriented(path: Path) -> FileContent:
 
 def write_file(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
     """Write a label map (z, y, x) with the affine of its image."""
-    import nibabel
-    from nibabel.nifti1 import Nifti1Image
-
-    affine = np.asarray(properties["nibabel_stuff"]["original_affine"])
-    nibabel.save(Nifti1Image(label_map.transpose((2, 1, 0)), affine=affine), path)
+    _write(label_map, path, properties)
 
 
 def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
     """Write a label map (z, y, x) that lies in RAS in the orientation that its image was read from."""
-    import nibabel
     from nibabel.nifti1 import Nifti1Image
     from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
@@ -58,7 +54,28 @@ def write_file_reoriented(label_map: NDArray[Any], path: Path, properties: Mappi
     original = np.asarray(stuff["original_affine"])
     image = Nifti1Image(label_map.transpose((2, 1, 0)), affine=np.asarray(stuff["reoriented_affine"]))
     back = image.as_reoriented(ornt_transform(axcodes2ornt("RAS"), io_orientation(original)))
-    nibabel.save(Nifti1Image(np.asanyarray(back.dataobj), affine=original), path)
+    _write(np.asanyarray(back.dataobj).transpose((2, 1, 0)), path, properties)
+
+
+def _write(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
+    """Write with the header of the image that the properties are from, if it has their affine; else with a new one."""
+    import nibabel
+    from nibabel.nifti1 import Nifti1Image
+
+    affine = np.asarray(properties["nibabel_stuff"]["original_affine"])
+    header = own_header.header_for(properties, label_map, path)
+    if header is not None and np.array_equal(_affine(header), affine):
+        own_header.write_with_header(header, label_map, path)
+    else:
+        nibabel.save(Nifti1Image(label_map.transpose((2, 1, 0)), affine=affine), path)
+
+
+def _affine(header: bytes) -> NDArray[np.float64]:
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    kind = next(kind for kind in (Nifti1Header, Nifti2Header) if len(header) <= kind.sizeof_hdr + 4)
+    return np.asarray(kind(header[: kind.sizeof_hdr], check=False).get_best_affine())
 
 
 def _load(path: Path) -> Nifti1Image:
@@ -122,5 +139,5 @@ def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any]) -> FileConte
             origin_mm=tuple(float(value) for value in image.affine[:3, 3]),
             direction=tuple(float(value) for value in (axes / np.where(lengths > 0, lengths, 1)).ravel()),
         ),
-        properties={"nibabel_stuff": stuff, "spacing": spacing},
+        properties={"nibabel_stuff": stuff, "spacing": spacing, **own_header.kept_header(path)},
     )

@@ -14,8 +14,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segwright.errors import ImageError, message
 from segwright.io.image import LARGEST_SPACING_MM, SMALLEST_SPACING_MM
@@ -39,42 +41,52 @@ _KNOWN_FORM_CODES = range(6)
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a version of the format keeps its fields: each an offset and a `struct` form."""
+    """Where a version of the format keeps its fields: each an offset and a `struct` form.
+
+    `geometry` are the bytes, first and end, that say where the voxels are, and how many.
+    """
 
     size: int
     magic: bytes
     fields: Mapping[str, tuple[int, str]]
+    geometry: tuple[tuple[int, int], ...]
 
 
 _NIFTI_1 = _Layout(
-    348,
-    b"n+1\0",
-    {
+    size=348,
+    magic=b"n+1\0",
+    fields={
         "magic": (344, "4s"),
         "dim": (40, "8h"),
         "datatype": (70, "h"),
+        "bits": (72, "h"),
         "pixdim": (76, "8f"),
         "vox_offset": (108, "f"),
         "scale": (112, "2f"),
+        "units": (123, "B"),
         "form_codes": (252, "2h"),
         "qform": (256, "6f"),
         "sform": (280, "12f"),
     },
+    geometry=((39, 56), (76, 108), (123, 124), (252, 328)),
 )
 _NIFTI_2 = _Layout(
-    540,
-    b"n+2\0",
-    {
+    size=540,
+    magic=b"n+2\0",
+    fields={
         "magic": (4, "4s"),
         "dim": (16, "8q"),
         "datatype": (12, "h"),
+        "bits": (14, "h"),
         "pixdim": (104, "8d"),
         "vox_offset": (168, "q"),
         "scale": (176, "2d"),
+        "units": (500, "i"),
         "form_codes": (344, "2i"),
         "qform": (352, "6d"),
         "sform": (400, "12d"),
     },
+    geometry=((8, 12), (16, 80), (104, 168), (344, 496), (500, 504), (524, 525)),
 )
 _MAGIC_BYTES = 4
 # Scale, shown range, description and name of another file in a NIfTI-1 header; code and bits of the type of bytes.
@@ -112,7 +124,7 @@ def read_nifti_header(path: Path) -> VoxelLayout:
     packed = _is_packed(path)
     content = _beginning(path, packed)
     layout, order = _find_layout(path, content)
-    values = {name: struct.unpack_from(order + form, content, offset) for name, (offset, form) in layout.fields.items()}
+    values = fields_of(content)
     if values["magic"][0] != layout.magic:
         text = values["magic"][0]
         remedy = "Header and voxels in two files, and Analyze files, must be converted to one NIfTI file."
@@ -143,6 +155,43 @@ def without_numbers(layout: VoxelLayout) -> bytes:
     struct.pack_into(f"{order}2h", header, _NIFTI_1.fields["datatype"][0], *_BYTES)
     sizes = [min(size, 2) for size in layout.shape]
     struct.pack_into(f"{order}{len(sizes)}h", header, _NIFTI_1.fields["dim"][0] + 2, *sizes)
+    return bytes(header)
+
+
+def fields_of(header: bytes) -> dict[str, tuple[Any, ...]]:
+    """The fields of a header that was found sound, by the names above."""
+    layout, order = _find_layout(Path(), header)
+    return {name: struct.unpack_from(order + form, header, offset) for name, (offset, form) in layout.fields.items()}
+
+
+def byte_order(header: bytes) -> str:
+    """`struct`'s sign of the order of bytes in a sound header."""
+    return _find_layout(Path(), header)[1]
+
+
+def geometry_alone(header: bytes) -> bytes:
+    """A header that has the geometry in common with a sound one, and nothing else: no names, texts or numbers."""
+    layout, order = _find_layout(Path(), header)
+    kept = bytearray(layout.size + _MAGIC_BYTES)
+    for first, end in layout.geometry:
+        kept[first:end] = header[first:end]
+    struct.pack_into(f"{order}i", kept, 0, layout.size)
+    for name, values in {"magic": (layout.magic,), "vox_offset": (len(kept),), "scale": (1, 0)}.items():
+        offset, form = layout.fields[name]
+        struct.pack_into(order + form, kept, offset, *values)
+    return bytes(kept)
+
+
+def header_for(geometry: bytes, label_map: NDArray[Any]) -> bytes:
+    """The header of a label map (z, y, x) or (y, x) of bytes or uint16 with the geometry from `geometry_alone`."""
+    layout, order = _find_layout(Path(), geometry)
+    shape = label_map.shape[::-1]
+    bits = 8 * label_map.dtype.itemsize
+    header = bytearray(geometry)
+    sizes = (len(shape), *shape, *(1,) * (7 - len(shape)))
+    for name, values in {"dim": sizes, "datatype": (2 if bits == 8 else 512,), "bits": (bits,)}.items():
+        offset, form = layout.fields[name]
+        struct.pack_into(order + form, header, offset, *values)
     return bytes(header)
 
 

@@ -11,6 +11,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from segwright.errors import ImageError, message
 from segwright.io.integrity import VoxelLayout, require_image_file
@@ -66,6 +69,24 @@ _PACKED_NRRD = ("gzip", "gz")
 _LONGEST_NRRD_LINE = 900
 _LONGEST_NRRD_PATH = 700
 _NRRD_LINE_OF_ANY_LENGTH = re.compile(rb"#|content: |[^:]+:=", re.IGNORECASE)
+_NRRD_MAGIC = b"NRRD0004\n"
+# Fields that say where the voxels are, besides their number.
+_NRRD_GEOMETRY = (
+    "space",
+    "space dimension",
+    "space units",
+    "space origin",
+    "space directions",
+    "spacings",
+    "axis mins",
+    "axis maxs",
+    "axismins",
+    "axismaxs",
+    "centers",
+    "centerings",
+    "kinds",
+    "units",
+)
 _DIMENSIONS = range(2, 5)
 _LARGEST_SIZE = 1 << 31
 
@@ -135,6 +156,37 @@ def read_nrrd_header(path: Path) -> VoxelLayout:
         is_plain=(is_packed or encoding == "raw") and _whole(path, fields, "line skip", "0", least=0) == 0,
     )
     return layout if skipped >= 0 or is_packed else _at_the_end(layout)
+
+
+def is_nrrd(header: bytes) -> bool:
+    """Whether these are the first bytes of an NRRD file."""
+    return header.startswith(_NRRD_MAGIC[:4])
+
+
+def nrrd_geometry_alone(path: Path) -> bytes | None:
+    """The lines of a sound header that say where its 2 or 3 axes in space are, as they stand there, after the magic.
+
+    Of an image of 4 dimensions the spacings of the first 3; None where it says more.
+    """
+    fields, _ = _nrrd_fields(path)
+    kept = {key: value for key, value in fields.items() if key in _NRRD_GEOMETRY}
+    if int(fields["dimension"]) > 3:
+        if kept.keys() != {"spacings"}:
+            return None
+        kept["spacings"] = " ".join(kept["spacings"].split()[:3])
+    return _NRRD_MAGIC + "".join(f"{key}: {value}\n" for key, value in kept.items()).encode("latin1")
+
+
+def nrrd_header_for(geometry: bytes, label_map: NDArray[Any]) -> bytes:
+    """The header of a packed label map (z, y, x) or (y, x) of bytes or uint16 with these lines."""
+    lines = (
+        f"type: {'unsigned char' if label_map.dtype.itemsize == 1 else 'unsigned short'}",
+        f"dimension: {label_map.ndim}",
+        f"sizes: {' '.join(map(str, label_map.shape[::-1]))}",
+        "endian: little",
+        "encoding: gzip",
+    )
+    return _NRRD_MAGIC + "\n".join(lines).encode() + b"\n" + geometry.removeprefix(_NRRD_MAGIC) + b"\n"
 
 
 def _at_the_end(layout: VoxelLayout) -> VoxelLayout:
