@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from process_tree import descendants, wait_until_gone
 from segwright import parallel
 from segwright.errors import DatasetError, SettingsError
 from segwright.parallel import CaseFailure, run_cases
@@ -399,3 +400,36 @@ def test_workers_follow_tasks_cores_and_memory(monkeypatch: pytest.MonkeyPatch) 
 def test_this_machine_has_cores_and_memory() -> None:
     assert parallel.available_cores() >= 1
     assert parallel.available_memory_bytes() > 1 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path, method: str) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, time
+            from segwright import parallel
+
+            def work_for_ever(value):
+                os.write(1, b"works\\n")
+                while True:
+                    time.sleep(600)
+
+            if __name__ == "__main__":
+                parallel.available_cores = lambda: 2
+                parallel._can_fork = lambda: {method == "forkserver"}
+                list(parallel.run_cases(work_for_ever, range(4), workers=2, case_id=str, what="work"))
+            """
+        )
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            assert process.stdout.readline() == b"works\n"
+        workers = descendants(process.pid)
+        assert len(workers) >= 2
+        process.kill()
+        process.wait()
+        assert wait_until_gone(workers) == set()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from segwright.errors import SegwrightError, SettingsError, message
+from segwright.processes import end_with_parent, signal_name
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -252,7 +253,7 @@ def _hand_out(
 def _start_worker(team: dict[Connection, _Worker[T]], function: Callable[[T], Any]) -> None:
     context = multiprocessing.get_context("forkserver") if _can_fork() else multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
     with _interrupts_held_back(), _launcher_hidden():
         started = _begins(process)
     theirs.close()
@@ -325,16 +326,15 @@ def _end_workers(team: dict[Connection, _Worker[T]], *, at_once: bool) -> None:
 
 
 def _why_it_died(process: BaseProcess) -> str:
-    code = process.exitcode
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if name == "SIGKILL":
-            return (
-                "the worker process was killed by the system (SIGKILL), probably because the memory did not suffice. "
-                "Use fewer workers, or a machine with more memory."
-            )
-        return f"the worker process crashed ({name}), most likely in a library that reads or computes this case."
-    return f"the worker process ended by itself with exit code {code} before the case was done."
+    name = signal_name(process.exitcode)
+    if name is None:
+        return f"the worker process ended by itself with exit code {process.exitcode} before the case was done."
+    if name == "SIGKILL":
+        return (
+            "the worker process was killed by the system (SIGKILL), probably because the memory did not suffice. "
+            "Use fewer workers, or a machine with more memory."
+        )
+    return f"the worker process crashed ({name}), most likely in a library that reads or computes this case."
 
 
 def _no_worker_starts() -> SettingsError:
@@ -349,12 +349,13 @@ def _no_worker_starts() -> SettingsError:
     )
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, parent: int) -> None:
     """Work in a worker process: receive the function, then cases until the pipe closes."""
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent(parent)
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
         function, environment = connection.recv()

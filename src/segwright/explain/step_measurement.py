@@ -12,7 +12,6 @@ import ctypes
 import gc
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from segwright.errors import TrainingError, message
 from segwright.parallel import available_memory_bytes
+from segwright.processes import end_with_parent, signal_name
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,6 @@ _OUT_OF_MEMORY = (
     "could not create a memory",
     "bad_alloc",
 )
-_SIGNAL_AT_DEATH_OF_PARENT = 1  # of Linux's prctl
 _SIGNALS_OF_MEMORY = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS")
 
 
@@ -126,7 +125,7 @@ def measure_step(
     batch_size = int(given.get("batch_size", plan.configuration(configuration).batch_size))
     if run.returncode == 0:
         return StepMeasurement(**json.loads(run.stdout.splitlines()[-1]))
-    ended_by = _signal_name(-run.returncode) if run.returncode < 0 else None
+    ended_by = signal_name(run.returncode)
     if ended_by in _SIGNALS_OF_MEMORY:
         told = f"the measuring process was ended ({ended_by}), mostly a sign that memory did not suffice"
         return StepMeasurement(device, batch_size, told)
@@ -148,33 +147,18 @@ def _last_words(run: subprocess.CompletedProcess[str]) -> str:
     return run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit code {run.returncode}"
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal, which has no name
-        return f"signal {number}"
-
-
 # ---------------------------------------------------------------------- in the measuring process
 
 
 def main() -> None:
     """Read a request from stdin, answer with a measurement on stdout."""
     request = json.loads(sys.stdin.read())
-    _end_with(request["parent"])
+    end_with_parent(request["parent"])
     import torch
 
     device = torch.device(request["device"])
     measure = _measure_on_cpu if device.type == "cpu" else _measure_on_accelerator
     print(json.dumps(asdict(measure(_trainer_of(request, device), request))))
-
-
-def _end_with(parent: int) -> None:
-    """Have Linux end this process when its parent ends, however that comes: nobody else would, and it takes memory."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SIGNAL_AT_DEATH_OF_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
-            sys.exit("the process that asked for the measurement has ended")
 
 
 def _trainer_of(request: Mapping[str, Any], device: torch.device) -> Trainer:

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody has asked to stop. A second Ctrl-C does not wait for the step to end."""
+    """Whether somebody has asked to stop. A second signal does not wait for the step to end."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -19,7 +19,7 @@ class StopRequest:
         return self.signal_name is not None
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        if self.signal_name is not None and number == signal.SIGINT:
+        if self.signal_name is not None:
             raise KeyboardInterrupt
         self.signal_name = signal.Signals(number).name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +23,9 @@ from segwright.augmentation.pipeline import (
     validation_transform,
     window_for,
 )
-from segwright.errors import SegwrightError, TrainingError
+from segwright.errors import SegwrightError, TrainingError, message
 from segwright.preprocessing.store import PreprocessedStore, StoredCase
+from segwright.processes import end_with_parent, signal_name
 from segwright.training.chance import Moment, draw_for
 from segwright.training.sampling import (
     TRAINING_STREAM,
@@ -33,6 +36,8 @@ from segwright.training.sampling import (
     read_crop,
     sample_rng,
 )
+
+_OF_A_DEAD_WORKER = "DataLoader worker (pid"  # torch raises a RuntimeError wherever the training happens to be
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def make_loader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker if workers else None,
+        worker_init_fn=functools.partial(_start_worker, os.getpid()) if workers else None,
         prefetch_factor=3 if workers else None,
     )
 
@@ -169,18 +174,43 @@ def batches_of(*loaders: DataLoader[dict[str, Any]]) -> Iterator[list[Any]]:
     """Give an iterator over each loader's batches, and end their processes with the block, whatever ended it.
 
     Python would end them at its exit by SIGTERM, which they ignore, and wait for them for ever.
+
+    Raises:
+        TrainingError: a loading process was killed.
     """
-    iterators = [iter(loader) for loader in loaders]
+    iterators: list[Any] = []
     try:
+        iterators.extend(map(iter, loaders))
         yield iterators
+    except RuntimeError as error:
+        if _OF_A_DEAD_WORKER not in str(error):
+            raise
+        raise _worker_died(iterators) from error
     finally:
         for iterator in iterators:
             if hasattr(iterator, "_shutdown_workers"):  # torch has no public name for it
                 iterator._shutdown_workers()
 
 
-def _start_worker(_: int) -> None:
+def _worker_died(iterators: Sequence[Any]) -> TrainingError:
+    processes = [process for iterator in iterators for process in getattr(iterator, "_workers", ())]
+    names = sorted({name for process in processes if (name := signal_name(process.exitcode)) is not None})
+    remedy = "Probably the memory did not suffice: use fewer --workers, or a machine with more memory"
+    if names == ["SIGBUS"]:  # docker gives 64 MB unless asked for more
+        remedy = "Probably the shared memory did not suffice: use fewer --workers, or docker run --shm-size"
+    return TrainingError(
+        message(
+            "loading processes",
+            expected="that they load batches until the training ends",
+            got=f"that one was killed ({', '.join(names)})" if names else "that one ended",
+            remedy=f"{remedy}; --continue goes on from the last checkpoint.",
+        )
+    )
+
+
+def _start_worker(parent: int, _: int) -> None:
     # A request to stop belongs to the training process, which finishes its step and saves; workers end with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent(parent)
     torch.set_num_threads(1)
