@@ -66,9 +66,14 @@ def test_the_ignore_label_may_stand_in_label_maps_but_is_no_class() -> None:
         (None, None, r"d\.json, key 'labels': expected an object that names every label"),
         ({}, None, r"d\.json, key 'labels': expected an object"),
         ({"a": 1}, None, r"expected a background label with value 0, got values \[1\]"),
-        ({"background": 0, "a": -1}, None, r"label 'a': expected a whole number of 0 or more.*got -1"),
+        ({"background": 0, "a": -1}, None, r"label 'a'.*got -1"),
         ({"background": 0, "a": 1.0}, None, r"label 'a'.*got 1\.0"),
         ({"background": 0, "a": True}, None, r"label 'a'.*got True"),
+        ({"background": 0, "a": 65536}, None, r"label 'a'.*got 65536"),
+        ({"background": 0, "a": "9" * 5000}, None, r"label 'a'"),
+        ({"background": 0, "a": [1, 10**15]}, None, r"label 'a'"),
+        (REGIONS, [1, 2, 65536], r"key 'regions_class_order'.*65536"),
+        (dict.fromkeys(map(str, range(10**6)), 0), None, r"key 'labels'.*1000000"),
         ({"background": 0, "a": []}, None, r"label 'a'.*got \[\]"),
         ({"background": 0, "a": [1, "2"]}, None, r"label 'a'"),
         ({"background": 0, "a": 1, "ignore": 1}, None, r"label 'ignore': expected .* highest other label, 2, got 1"),
@@ -76,7 +81,7 @@ def test_the_ignore_label_may_stand_in_label_maps_but_is_no_class() -> None:
         ({"background": 0, "a": 1, "ignore": [2]}, None, r"label 'ignore'.*got \(2,\)"),
         (REGIONS, None, r"key 'regions_class_order': expected one label value for each of the 3 regions, got nothing"),
         (REGIONS, [1, 2], r"key 'regions_class_order'.*got \[1, 2\]"),
-        (REGIONS, "123", r"key 'regions_class_order': expected a list of label values, got '123'"),
+        (REGIONS, "123", r"key 'regions_class_order'.*got '123'"),
     ],
 )
 def test_what_is_wrong_is_told(labels: Any, order: Any, said: str) -> None:
@@ -88,6 +93,17 @@ def test_what_is_wrong_is_told(labels: Any, order: Any, said: str) -> None:
 def test_the_type_of_a_label_map_follows_the_number_of_labels(foreground: int, dtype: type) -> None:
     labels = Labels.from_json({"background": 0, **{f"l{value}": value for value in range(1, foreground + 1)}})
     assert labels.label_map_dtype == dtype
+
+
+def test_the_type_of_a_label_map_holds_the_largest_value() -> None:
+    assert Labels.from_json({"background": 0, "a": 300}).label_map_dtype == np.uint16
+    assert Labels.from_json({"background": 0, "a": 255}).label_map_dtype == np.uint8
+    assert Labels.from_json({"background": 0, "ab": [1, 2], "b": 2}, [1, 300]).label_map_dtype == np.uint16
+
+
+def test_as_many_labels_as_a_label_map_can_hold_are_named() -> None:
+    labels = Labels.from_json({"background": 0, **{f"l{value}": value for value in range(1, 65536)}})
+    assert [labels.name_of(value) for value in labels.classes][-1] == "l65535"
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.sets(st.integers(0, 5), min_size=1, max_size=4))

@@ -24,6 +24,7 @@ from segwright.dataset.raw import RawDataset
 from segwright.errors import CasesFailedError, DatasetError, GeometryError, ImageError, PlanError, message
 from segwright.io import Image, ImageReaderWriter
 from segwright.io.atomic import write_json_atomic
+from segwright.io.image import LARGEST_SPACING_MM, SMALLEST_SPACING_MM
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases
 
@@ -362,7 +363,7 @@ def _rows(value: Mapping[str, Any], key: str, where: str, *, whole: bool) -> tup
         raise _wrong(place, "a list with three numbers for each case", rows)
     for row in rows:
         numbers = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 3
-        if not numbers or not all(_is_number(x) and x > 0 and (not whole or x == int(x)) for x in row):
+        if not numbers or not all(_is_size(x) and (not whole or x == int(x)) for x in row):
             raise _wrong(place, f"three positive {'whole ' if whole else ''}numbers for each case", row)
     return tuple(tuple(float(number) for number in row) for row in rows)
 
@@ -390,6 +391,10 @@ def _relative_size(value: Mapping[str, Any], where: str) -> float:
     if not _is_number(size) or not 0 < size <= 1:
         raise _wrong(f"{where}, key '{key}'", "a number above 0 and up to 1", size)
     return float(size)
+
+
+def _is_size(value: Any) -> TypeGuard[float]:
+    return _is_number(value) and SMALLEST_SPACING_MM <= value <= LARGEST_SPACING_MM
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from segwright.errors import DatasetError, message
 
 LabelOrRegion = int | tuple[int, ...]
+LARGEST_LABEL = 65_535  # of uint16, which label maps are written in
 IGNORE = "ignore"
 
 
@@ -40,6 +42,15 @@ class Labels:
                     expected='an object that names every label, such as {"background": 0, "tumour": 1}',
                     got=repr(labels),
                     remedy="List each label with its value.",
+                )
+            )
+        if len(labels) > LARGEST_LABEL + 1:
+            raise DatasetError(
+                message(
+                    f"{where}, key 'labels'",
+                    expected=f"at most {LARGEST_LABEL + 1} labels, as many as a label map can tell apart",
+                    got=len(labels),
+                    remedy="Declare the classes to be learned only; single objects of a class are no labels.",
                 )
             )
         values = tuple((str(name), _parse_value(name, value, where)) for name, value in labels.items())
@@ -128,13 +139,18 @@ class Labels:
 
     def name_of(self, value: LabelOrRegion) -> str:
         """Declared name of a label or region, or its value in words where it has none."""
-        wanted = _as_tuple(value)
-        return next((name for name, declared in self.values if _as_tuple(declared) == wanted), str(value))
+        return self._names.get(_as_tuple(value), str(value))
+
+    @cached_property
+    def _names(self) -> dict[tuple[int, ...], str]:
+        return {_as_tuple(value): name for name, value in reversed(self.values)}
 
     @property
     def label_map_dtype(self) -> np.dtype[Any]:
-        """Type of a written label map: uint8 below 255 foreground labels, else uint16, as nnU-Net writes."""
-        return np.dtype(np.uint8 if len(self.foreground_labels) < 255 else np.uint16)
+        """Type of a written label map: uint8 below 255 foreground labels, as nnU-Net writes, if it can hold their
+        values; else uint16."""
+        largest = max((*self.all_labels, *(self.regions_class_order or ())))
+        return np.dtype(np.uint8 if len(self.foreground_labels) < 255 and largest < 256 else np.uint16)
 
 
 def mask_of(label_map: NDArray[Any], value: LabelOrRegion) -> NDArray[np.bool_]:
@@ -149,12 +165,13 @@ def _as_tuple(value: LabelOrRegion) -> tuple[int, ...]:
 
 
 def _is_label(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_LABEL
 
 
 def _parse_value(name: object, value: object, where: str) -> LabelOrRegion:
-    if isinstance(value, str) and value.isdecimal():  # published data sets write "1" for 1, as nnU-Net allows
-        return int(value)
+    # published data sets write "1" for 1, as nnU-Net allows
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        value = int(value)
     if _is_label(value):
         return value  # type: ignore[return-value]
     if isinstance(value, Sequence) and not isinstance(value, str) and value and all(_is_label(v) for v in value):
@@ -162,7 +179,7 @@ def _parse_value(name: object, value: object, where: str) -> LabelOrRegion:
     raise DatasetError(
         message(
             f"{where}, label {name!r}",
-            expected="a whole number of 0 or more, or a list of them for a region",
+            expected=f"a whole number from 0 to {LARGEST_LABEL}, or a list of them for a region",
             got=repr(value),
             remedy="Correct the entry under 'labels'.",
         )
@@ -177,7 +194,7 @@ def _parse_regions_class_order(value: object, where: str) -> tuple[int, ...] | N
     raise DatasetError(
         message(
             f"{where}, key 'regions_class_order'",
-            expected="a list of label values",
+            expected=f"a list of label values from 0 to {LARGEST_LABEL}",
             got=repr(value),
             remedy="List the value that each region is written as.",
         )

@@ -63,8 +63,12 @@ def test_a_reader_may_be_asked_for(value: Any, name: str | None) -> None:
         ({"channel_names": {}}, r"key 'channel_names'.*got \{\}"),
         ({"channel_names": {"1": "T1"}}, r"key 'channel_names'.*got \{'1': 'T1'\}\. Number the channels"),
         ({"channel_names": {"0": 5}}, r"key 'channel_names\.0': expected the channel's name, got 5"),
+        (
+            {"channel_names": dict.fromkeys(map(str, range(10001)), "T1")},
+            r"key 'channel_names': .*10000 channels.*got 10001",
+        ),
         ({"labels": []}, r"key 'labels': expected an object"),
-        ({"labels": {"background": 0, "a": "one"}}, r"label 'a': expected a whole number"),
+        ({"labels": {"background": 0, "a": "one"}}, r"label 'a'.*got 'one'"),
         ({"labels": {"a": 1}}, r"expected a background label with value 0"),
         (
             {"regions_class_order": [1]},

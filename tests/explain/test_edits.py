@@ -59,7 +59,7 @@ def test_values_are_json_or_lists_with_commas_or_words() -> None:
         ("batch_dice=maybe", ("'batch_dice'", "true or false")),
         ("normalization_schemes=Best", ("'normalization_schemes'", "CTNormalization")),
         ("normalization_schemes=NoNormalization,NoNormalization", ("one for each channel", "CTNormalization.")),
-        ("strides=2", ("'patch_size'", "divisible by [64, 64, 64]")),
+        ("strides=2", ("'strides'", "[1, 1, 1]", "[2, 2, 2]")),
         ("spacing=900,900,900", ("'spacing'", "a voxel along each axis", "2.5,0.785")),
         ("kernel_sizes=2", ("'kernel_sizes'", "odd numbers", "got 2", "1 or 3")),
         ("kernel_sizes=[3,3,[3,4,3],3,3,3]", ("'kernel_sizes'", "got 4", "3 or 5")),

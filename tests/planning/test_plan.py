@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,58 @@ def test_networks_that_do_not_fit_together_are_refused(plan: Plan, arguments: di
     with pytest.raises(PlanError) as caught:
         edited_network(plan, **arguments).configuration("3d_fullres")
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"n_stages": 10**9}, "n_stages"),
+        ({"features_per_stage": 10**9}, "features_per_stage"),
+        ({"features_per_stage": [32, 64, 128, 256, 320, 10**9]}, "features_per_stage"),
+        ({"n_conv_per_stage": 10**6}, "n_conv_per_stage"),
+        ({"n_conv_per_stage_decoder": [10**6] * 5}, "n_conv_per_stage_decoder"),
+        ({"kernel_sizes": 10**9 + 1}, "kernel_sizes"),
+        ({"strides": [[1, 1, 1], *[[2, 2, 10**17]] * 5]}, "strides"),
+        ({"strides": [[2, 2, 2]] * 6}, "strides"),
+        ({"strides": 2}, "strides"),
+    ],
+)
+def test_networks_that_no_machine_can_hold_or_that_lose_resolution_are_refused(
+    plan: Plan, arguments: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(PlanError, match=f"key '{key}'"):
+        edited_network(plan, **arguments).configuration("3d_fullres")
+
+
+@pytest.mark.parametrize(
+    ("entries", "key"),
+    [
+        ({"patch_size": [10**9, 160, 160]}, "patch_size"),
+        ({"spacing": [2.5, 1e300, 0.8]}, "spacing"),
+        ({"spacing": [2.5, 1e-300, 0.8]}, "spacing"),
+        ({"median_image_size_in_voxels": [1e300, 512, 512]}, "median_image_size_in_voxels"),
+    ],
+)
+def test_sizes_that_no_image_has_are_refused(plan: Plan, entries: dict[str, Any], key: str) -> None:
+    with pytest.raises(PlanError, match=f"key '{key}'"):
+        edited(plan, **entries).configuration("3d_fullres")
+
+
+@pytest.mark.parametrize("entry", [3, None, {"mean": "12"}, {"std": None}])
+def test_intensities_that_are_no_numbers_are_refused(plan: Plan, entry: Any) -> None:
+    raw = {**plan.raw, "foreground_intensity_properties_per_channel": {"0": entry}}
+    with pytest.raises(PlanError, match="foreground_intensity_properties_per_channel"):
+        Plan.from_json(raw)
+
+
+def test_a_long_chain_of_inheritance_is_refused(plan: Plan) -> None:
+    raw = json.loads(json.dumps(plan.raw))
+    chain = ["3d_fullres", *(f"link{number}" for number in range(3000))]
+    raw["configurations"].update({name: {"inherits_from": parent} for parent, name in itertools.pairwise(chain)})
+    long = Plan.from_json(raw)
+    assert long.configuration("link90").patch_size == plan.configuration("3d_fullres").patch_size
+    with pytest.raises(PlanError, match=r"'inherits_from'"):
+        long.configuration("link2999")
 
 
 def test_single_numbers_stand_for_every_stage_and_axis(plan: Plan) -> None:

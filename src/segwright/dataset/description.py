@@ -13,6 +13,7 @@ from segwright.io.json_file import read_json
 from segwright.labels import Labels
 
 FILE_NAME = "dataset.json"
+MOST_CHANNELS = 10_000
 REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")
 
 
@@ -133,6 +134,14 @@ def _channel_names(value: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
             'an object that numbers the channels from 0, such as {"0": "T1", "1": "T2"}',
             channels,
             "Number the channels 0, 1, 2, ... without a gap, as the files' endings _0000, _0001, ... do.",
+        )
+    if len(channels) > MOST_CHANNELS:
+        raise _wrong(
+            where,
+            key,
+            f"at most {MOST_CHANNELS} channels, whose files end in _0000 to _{MOST_CHANNELS - 1}",
+            len(channels),
+            "Name only what is a file of its own.",
         )
     names = {int(number): name for number, name in channels.items()}
     for number, name in names.items():

@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from segwright.planning.fields import Fields, is_whole
+from segwright.planning.fields import Fields, in_words, is_whole_within
 
 Kind = Literal["plain", "residual", "other"]
 _KINDS: dict[str, Kind] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
 BLOCKS_KEY = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
+# What no network has; whether a smaller one fits into the memory is asked elsewhere.
+MOST_STAGES = 32
+MOST_FEATURES = 65_536
+MOST_BLOCKS = 100
+LARGEST_KERNEL = 99
+LARGEST_STRIDE = 64
 _READ_KEYS = frozenset(
     {
         "n_stages",
@@ -82,19 +88,23 @@ def parse_architecture(fields: Fields, *, spatial_dims: int) -> Architecture:
     kwargs = fields.inner("arch_kwargs")
     if kind == "other":
         return _foreign(name, kwargs, spatial_dims)
-    stages = kwargs.whole_number("n_stages", minimum=1, remedy="Count the entries of 'strides'.")
+    stages = kwargs.whole_number("n_stages", minimum=1, maximum=MOST_STAGES, remedy="Count the entries of 'strides'.")
     _check_conv_op(kwargs, spatial_dims)
     return Architecture(
         network_class_name=name,
         kind=kind,
         num_stages=stages,
-        features_per_stage=_per_stage(kwargs, "features_per_stage", stages),
+        features_per_stage=_per_stage(kwargs, "features_per_stage", stages, MOST_FEATURES),
         spatial_dims=spatial_dims,
         kernel_sizes=_kernel_sizes(kwargs, stages, spatial_dims),
-        strides=_per_axis(kwargs, "strides", stages, spatial_dims),
-        blocks_per_stage=_per_stage(kwargs, BLOCKS_KEY[kind], stages),
+        strides=_strides(kwargs, stages, spatial_dims),
+        blocks_per_stage=_per_stage(kwargs, BLOCKS_KEY[kind], stages, MOST_BLOCKS),
         convs_per_decoder_stage=_per_stage(
-            kwargs, "n_conv_per_stage_decoder", stages - 1, "the decoder's stages (one fewer than 'n_stages')"
+            kwargs,
+            "n_conv_per_stage_decoder",
+            stages - 1,
+            MOST_BLOCKS,
+            "the decoder's stages (one fewer than 'n_stages')",
         ),
         conv_bias=kwargs.flag("conv_bias") if "conv_bias" in kwargs.values else False,
         norm_op=kwargs.optional_text("norm_op"),
@@ -141,19 +151,19 @@ def _check_conv_op(kwargs: Fields, spatial_dims: int) -> None:
         )
 
 
-def _per_stage(kwargs: Fields, key: str, stages: int, of_what: str = "the stages") -> tuple[int, ...]:
+def _per_stage(kwargs: Fields, key: str, stages: int, maximum: int, of_what: str = "the stages") -> tuple[int, ...]:
     value = kwargs.required(key)
-    if is_whole(value) and value >= 1:
+    if is_whole_within(value, 1, maximum):
         return (value,) * stages
     if stages == 0 and isinstance(value, Sequence) and not value:
         return ()
-    numbers = kwargs.whole_numbers(key)
+    numbers = kwargs.whole_numbers(key, maximum=maximum)
     kwargs.check_length(key, len(numbers), stages, of_what if stages else f"{of_what}, which are none")
     return numbers
 
 
 def _kernel_sizes(kwargs: Fields, stages: int, dims: int) -> tuple[tuple[int, ...], ...]:
-    kernels = _per_axis(kwargs, "kernel_sizes", stages, dims)
+    kernels = _per_axis(kwargs, "kernel_sizes", stages, dims, LARGEST_KERNEL)
     even = next((edge for kernel in kernels for edge in kernel if edge % 2 == 0), None)
     if even is not None:
         raise kwargs.error(
@@ -165,24 +175,36 @@ def _kernel_sizes(kwargs: Fields, stages: int, dims: int) -> tuple[tuple[int, ..
     return kernels
 
 
-def _per_axis(kwargs: Fields, key: str, stages: int, dims: int) -> tuple[tuple[int, ...], ...]:
+def _strides(kwargs: Fields, stages: int, dims: int) -> tuple[tuple[int, ...], ...]:
+    strides = _per_axis(kwargs, "strides", stages, dims, LARGEST_STRIDE)
+    if any(step != 1 for step in strides[0]):
+        raise kwargs.error(
+            "strides",
+            expected=f"{[1] * dims} for the first stage, or the label map would be smaller than the image",
+            got=list(strides[0]),
+            remedy="Put a stage with this stride of 1 before it.",
+        )
+    return strides
+
+
+def _per_axis(kwargs: Fields, key: str, stages: int, dims: int, maximum: int) -> tuple[tuple[int, ...], ...]:
     value = kwargs.required(key)
-    if is_whole(value) and value >= 1:
+    if is_whole_within(value, 1, maximum):
         return ((value,) * dims,) * stages
-    expected = f"for each of the {stages} stages a list of {dims} whole numbers of 1 or more"
+    expected = f"for each of the {stages} stages a list of {dims} whole numbers {in_words(1, maximum)}"
     entries = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    read = tuple(_axes(entry, dims) for entry in entries)
+    read = tuple(_axes(entry, dims, maximum) for entry in entries)
     if len(read) != stages or any(entry is None for entry in read):
         raise kwargs.error(key, expected=expected, got=repr(value), remedy="Correct the entries.")
     return tuple(entry for entry in read if entry is not None)
 
 
-def _axes(entry: object, dims: int) -> tuple[int, ...] | None:
-    if is_whole(entry):
-        entry = (entry,) * dims
+def _axes(entry: object, dims: int, maximum: int) -> tuple[int, ...] | None:
+    if is_whole_within(entry, 1, maximum):
+        return (entry,) * dims
     if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != dims:
         return None
-    return tuple(entry) if all(is_whole(number) and number >= 1 for number in entry) else None
+    return tuple(entry) if all(is_whole_within(number, 1, maximum) for number in entry) else None
 
 
 def architecture_entry(

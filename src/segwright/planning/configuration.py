@@ -24,6 +24,7 @@ _RESAMPLING_DEFAULTS: dict[str, tuple[int, int, bool | None]] = {
     "no_resampling_hack": (0, 0, False),
 }
 RESAMPLING_FUNCTIONS = tuple(_RESAMPLING_DEFAULTS)
+LONGEST_PATCH_AXIS = 16_384
 _RESAMPLING_KEYS = ("order", "order_z", "force_separate_z")
 
 
@@ -115,7 +116,7 @@ def parse_configuration(name: str, values: Mapping[str, Any], *, where: str) -> 
 
 
 def _patch_size(fields: Fields) -> tuple[int, ...]:
-    patch_size = fields.whole_numbers("patch_size")
+    patch_size = fields.whole_numbers("patch_size", maximum=LONGEST_PATCH_AXIS)
     if len(patch_size) not in (2, 3):
         raise fields.error(
             "patch_size",

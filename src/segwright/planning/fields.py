@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from segwright.errors import MissingFileError, PlanError, message
 from segwright.io.json_file import read_json
+
+# No image has spacings in mm or sizes in voxels beyond these; `io.image` refuses them too.
+SMALLEST_NUMBER, LARGEST_NUMBER = 1e-9, 1e9
 
 
 @dataclass(frozen=True)
@@ -74,31 +76,28 @@ class Fields:
             raise self.error(key, expected="a list of true and false", got=repr(value), remedy="Correct the entries.")
         return tuple(value)
 
-    def whole_number(self, key: str, *, minimum: int, remedy: str) -> int:
-        """Read a whole number of `minimum` or more."""
+    def whole_number(self, key: str, *, minimum: int, maximum: int | None = None, remedy: str) -> int:
+        """Read a whole number from `minimum` to `maximum`."""
         value = self.required(key)
-        if not is_whole(value) or value < minimum:
-            raise self.error(key, expected=f"a whole number of {minimum} or more", got=repr(value), remedy=remedy)
+        if not is_whole_within(value, minimum, maximum):
+            expected = f"a whole number {in_words(minimum, maximum)}"
+            raise self.error(key, expected=expected, got=repr(value), remedy=remedy)
         return int(value)
 
-    def whole_numbers(self, key: str, *, minimum: int = 1) -> tuple[int, ...]:
-        """Read a list of whole numbers of `minimum` or more."""
-        expected = f"a list of whole numbers of {minimum} or more"
+    def whole_numbers(self, key: str, *, minimum: int = 1, maximum: int | None = None) -> tuple[int, ...]:
+        """Read a list of whole numbers from `minimum` to `maximum`."""
+        expected = f"a list of whole numbers {in_words(minimum, maximum)}"
         value = self._list(key, expected)
-        if not all(is_whole(entry) and entry >= minimum for entry in value):
+        if not all(is_whole_within(entry, minimum, maximum) for entry in value):
             raise self.error(key, expected=expected, got=repr(value), remedy="Correct the entries.")
         return tuple(int(entry) for entry in value)
 
     def positive_numbers(self, key: str) -> tuple[float, ...]:
-        """Read a list of finite numbers above 0."""
-        value = self._list(key, "a list of numbers above 0")
-        if not all(is_number(entry) and math.isfinite(entry) and entry > 0 for entry in value):
-            raise self.error(
-                key,
-                expected="a list of numbers above 0",
-                got=repr(value),
-                remedy="Correct the entries, without quotes.",
-            )
+        """Read a list of numbers above 0, none so small or large that no image has it."""
+        expected = f"a list of numbers above 0 and up to {LARGEST_NUMBER:g}"
+        value = self._list(key, expected)
+        if not all(is_number(entry) and SMALLEST_NUMBER <= entry <= LARGEST_NUMBER for entry in value):
+            raise self.error(key, expected=expected, got=repr(value), remedy="Correct the entries, without quotes.")
         return tuple(value)
 
     def mapping(self, key: str) -> Mapping[str, Any]:
@@ -142,12 +141,22 @@ class Fields:
             )
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a JSON value is a whole number; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_whole_within(value: object, minimum: int, maximum: int | None) -> TypeGuard[int]:
+    """Whether a JSON value is a whole number from `minimum` to `maximum`, or from `minimum` on where that is None."""
+    return is_whole(value) and value >= minimum and (maximum is None or value <= maximum)
+
+
+def in_words(minimum: int, maximum: int | None) -> str:
+    """The range of a number for a message."""
+    return f"of {minimum} or more" if maximum is None else f"from {minimum} to {maximum}"
+
+
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a number; true and false are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

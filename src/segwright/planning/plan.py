@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from segwright.errors import PlanError, message
 from segwright.io.atomic import write_json_atomic
 from segwright.planning.architecture import Architecture
 from segwright.planning.configuration import Configuration, Resampling, parse_configuration
-from segwright.planning.fields import Fields, as_object, read_json_object
+from segwright.planning.fields import Fields, as_object, is_number, read_json_object
 from segwright.planning.legacy import is_legacy, upgrade
 
 __all__ = ["Architecture", "Configuration", "Plan", "Resampling", "merge_hand_made"]
+
+LONGEST_INHERITANCE = 100
 
 
 @dataclass(frozen=True)
@@ -109,31 +111,26 @@ class Plan:
         Raises:
             PlanError: for an unknown name, or a loop of inheritance.
         """
-        return self._resolve(name, ())
+        where, chain, entries = self.where, [name], []
+        while True:
+            entries.append(dict(self._entry(chain[-1], where)))
+            if "inherits_from" not in entries[-1]:
+                break
+            of = f"{self.where}, configuration '{chain[-1]}'"
+            where = f"{of}, key 'inherits_from'"
+            parent = Fields(entries[-1], of).text("inherits_from")
+            if parent in chain or len(chain) == LONGEST_INHERITANCE:
+                raise _endless_inheritance(where, [*chain, parent])
+            chain.append(parent)
+        resolved = {key: value for entry in reversed(entries) for key, value in entry.items()}
+        resolved.pop("inherits_from", None)
+        return copy.deepcopy(resolved)
 
     def with_configuration(self, name: str, entries: Mapping[str, Any]) -> Plan:
         """Return a plan in which a configuration holds `entries`: added to what it has, or as a new one at the end."""
         raw = copy.deepcopy(dict(self.raw))
         raw["configurations"][name] = {**raw["configurations"].get(name, {}), **entries}
         return Plan.from_json(raw, where=self.where)
-
-    def _resolve(self, name: str, children: tuple[str, ...]) -> dict[str, Any]:
-        asker = f"{self.where}, configuration '{children[-1]}', key 'inherits_from'" if children else self.where
-        own = copy.deepcopy(dict(self._entry(name, asker)))
-        if name in children:
-            raise PlanError(
-                message(
-                    asker,
-                    expected="a chain of configurations that ends",
-                    got=" -> ".join((*children, name)),
-                    remedy="Take 'inherits_from' out of one of them.",
-                )
-            )
-        if "inherits_from" not in own:
-            return own
-        parent = Fields(own, f"{self.where}, configuration '{name}'").text("inherits_from")
-        del own["inherits_from"]
-        return {**self._resolve(parent, (*children, name)), **own}
 
     def _entry(self, name: str, asker: str) -> Mapping[str, Any]:
         configurations: Mapping[str, Any] = self.raw["configurations"]
@@ -147,6 +144,17 @@ class Plan:
                 )
             )
         return Fields(configurations, f"{self.where}, key 'configurations'").mapping(name)
+
+
+def _endless_inheritance(where: str, chain: Sequence[str]) -> PlanError:
+    return PlanError(
+        message(
+            where,
+            expected=f"a chain of at most {LONGEST_INHERITANCE} configurations that ends",
+            got=" -> ".join(chain),
+            remedy="Take 'inherits_from' out of one of them.",
+        )
+    )
 
 
 def merge_hand_made(new: Plan, existing: Plan) -> Plan:
@@ -182,4 +190,10 @@ def _transposes(fields: Fields) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _intensity_properties(fields: Fields) -> Mapping[str, Mapping[str, float]]:
     alias = "foreground_intensity_properties_by_modality"  # an older name of the key
     key = "foreground_intensity_properties_per_channel"
-    return fields.mapping(alias if key not in fields.values and alias in fields.values else key)
+    channels = fields.inner(alias if key not in fields.values and alias in fields.values else key)
+    for channel in channels.values:
+        properties = channels.inner(channel)
+        for name, value in properties.values.items():
+            if not is_number(value):  # NaN is one: nnU-Net writes it for a channel without foreground
+                raise properties.error(name, expected="a number", got=repr(value), remedy="Plan the data set again.")
+    return channels.values

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segwright.errors import ImageError, PlanError, message
 
 _SMALLEST_SCALE = 1e-8
+_LARGEST_INTENSITY = float(np.finfo(np.float32).max)
 _VALUES_AT_ONCE = 1 << 18
 
 Normalisation = Callable[[NDArray[np.float32], "NDArray[np.bool_] | None", "Mapping[str, float] | None"], None]
@@ -71,12 +72,12 @@ def _mean_and_std(values: NDArray[np.float32]) -> tuple[float, float]:
 
 def _ct(channel: NDArray[np.float32], mask: NDArray[np.bool_] | None, intensities: Mapping[str, float] | None) -> None:
     needed = ("mean", "std", "percentile_00_5", "percentile_99_5")
-    if intensities is None or any(key not in intensities for key in needed):
+    if intensities is None or not all(abs(intensities.get(key, math.nan)) <= _LARGEST_INTENSITY for key in needed):
         raise PlanError(
             message(
                 "plans, key 'foreground_intensity_properties_per_channel'",
-                expected=f"{', '.join(needed)} for a channel with CTNormalization",
-                got="nothing" if intensities is None else ", ".join(intensities),
+                expected=f"finite {', '.join(needed)} for a channel with CTNormalization",
+                got="nothing" if intensities is None else repr(dict(intensities)),
                 remedy="Plan the data set again.",
             )
         )
