@@ -145,6 +145,28 @@ class Labels:
     def _names(self) -> dict[tuple[int, ...], str]:
         return {_as_tuple(value): name for name, value in reversed(self.values)}
 
+    def targets(self, label_map: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Training targets of a label map (1, ...): the map itself, as the losses of plain labels take it, the ignore
+        label among its values; with regions one boolean channel a region, (k, ...), and with an ignore label another
+        one for it at the end.
+
+        Source: nnU-Net v2, `ConvertSegmentationToRegionsTransform`.
+        """
+        if not self.has_regions:
+            return label_map
+        extra = () if self.ignore_label is None else (self.ignore_label,)
+        return np.stack([mask_of(label_map[0], value) for value in (*self.foreground_regions, *extra)])
+
+    @property
+    def drawing_order(self) -> tuple[int, ...] | None:
+        """The value that each region is written as, drawn in this order; None where the highest output wins."""
+        return self.regions_class_order if self.has_regions else None
+
+    def label_map_of(self, decided: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Label map of what was decided of the network's outputs: with regions values that were drawn, and otherwise
+        numbers of channels, which stand for the labels in ascending order."""
+        return decided if self.has_regions else np.asarray(self.all_labels)[decided]
+
     @property
     def label_map_dtype(self) -> np.dtype[Any]:
         """Type of a written label map: uint8 below 255 foreground labels, as nnU-Net writes, if it can hold their

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +11,15 @@ from numpy.typing import NDArray
 from segwright.augmentation.intensity import nearest_exact_indices
 
 
-def downsample_labels(seg: NDArray[np.int16], scales: Sequence[float | Sequence[float]]) -> list[NDArray[np.int16]]:
-    """Shrink label maps (k, ...) to each scale (one number, or one per axis) by the nearest voxel centre.
+def downsample_labels(seg: NDArray[Any], scales: Sequence[float | Sequence[float]]) -> list[NDArray[Any]]:
+    """Shrink targets (k, ...) to each scale (one number, or one per axis) by the nearest voxel centre.
 
     A scale of 1 on all axes returns `seg` itself. The rule is torch's `interpolate(mode="nearest-exact")`.
     """
     return [_downsampled(seg, scale) for scale in scales]
 
 
-def _downsampled(seg: NDArray[np.int16], scale: float | Sequence[float]) -> NDArray[np.int16]:
+def _downsampled(seg: NDArray[Any], scale: float | Sequence[float]) -> NDArray[Any]:
     shape = seg.shape[1:]
     per_axis = tuple(scale) if isinstance(scale, Sequence) else (scale,) * len(shape)
     if all(factor == 1 for factor in per_axis):

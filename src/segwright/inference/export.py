@@ -31,10 +31,9 @@ def logits_to_label_map(
         current_spacing_mm=network_spacing_mm,
         new_spacing_mm=spacing_mm,
         resampling=configuration.resampling_probabilities,
-        regions_class_order=labels.regions_class_order if labels.has_regions else None,
+        regions_class_order=labels.drawing_order,
     )
     whole = np.zeros([int(size) for size in properties["shape_before_cropping"]], dtype=labels.label_map_dtype)
     inside = tuple(slice(int(first), int(end)) for first, end in properties["bbox_used_for_cropping"])
-    # Without regions the decision is the number of the channel, and channels stand for the labels in ascending order.
-    whole[inside] = decided if labels.has_regions else np.asarray(labels.all_labels)[decided]
+    whole[inside] = labels.label_map_of(decided)
     return np.ascontiguousarray(whole.transpose(plan.transpose_backward))

@@ -24,6 +24,7 @@ from segwright.augmentation.pipeline import (
     window_for,
 )
 from segwright.errors import SegwrightError, TrainingError, message
+from segwright.labels import Labels
 from segwright.preprocessing.store import PreprocessedStore, StoredCase
 from segwright.processes import end_with_parent, signal_name
 from segwright.training.chance import Moment, draw_for
@@ -45,7 +46,8 @@ class Sampling:
     """Everything that decides which patch a sample number stands for.
 
     `patch_size` has two axes for a 2D configuration, which takes single slices (1, y, x) out of its images. With
-    `augmentation` None, samples are drawn and given as validation patches. `label_scales` are deep supervision's.
+    `augmentation` None, samples are drawn and given as validation patches. `labels` turn label maps into
+    targets, at the `label_scales` of deep supervision.
     """
 
     case_ids: tuple[str, ...]
@@ -54,6 +56,7 @@ class Sampling:
     oversample_foreground: float
     seed: int
     augmentation: Augmentation | None
+    labels: Labels
     label_scales: tuple[tuple[float, ...], ...]
 
 
@@ -65,7 +68,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         self.sampling = sampling
 
     def __getitem__(self, index: SampleIndex) -> dict[str, Any]:
-        """Load one sample: data (c, *patch) float32, targets one label map (1, *patch) a resolution, its case id."""
+        """Load one sample: data (c, *patch) float32, targets (k, *patch) of each resolution, its case id."""
         sampling = self.sampling
         stream = VALIDATION_STREAM if sampling.augmentation is None else TRAINING_STREAM
         rng = sample_rng(sampling.seed, stream, index)
@@ -81,7 +84,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
                 f"Case '{case_id}' cannot be loaded as a training patch (epoch {index.epoch}, step {index.step}): "
                 f"{type(error).__name__}: {error}. If its preprocessed files are damaged, preprocess the case again."
             ) from error
-        targets = downsample_labels(labels, sampling.label_scales) if len(sampling.label_scales) > 1 else [labels]
+        target = sampling.labels.targets(labels)
+        targets = downsample_labels(target, sampling.label_scales) if len(sampling.label_scales) > 1 else [target]
         return {"data": image, "targets": targets, "case_id": case_id}
 
     def _load(self, case_id: str, index: SampleIndex, rng: np.random.Generator) -> tuple[Any, Any]:

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 
 from segwright.augmentation.pipeline import Augmentation, augmentation_named
 from segwright.dataset import DatasetDescription, Split
-from segwright.errors import SettingsError, message
 from segwright.networks import build_network
 from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_budget
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.store import PreprocessedStore
+from segwright.task import Task
 from segwright.training.chance import Moment, draw_for, generators_kept, seed_generators, seed_of_fold
 from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, checkpoint_of
 from segwright.training.history import History
@@ -71,10 +71,11 @@ class Trainer:
     ) -> None:
         self.plan = Plan.from_json(plans)
         self.configuration_name = configuration
-        self.configuration: Configuration = self.plan.configuration(configuration)
         self.fold = fold
         self.description = DatasetDescription.from_json(dataset_json)
-        self.labels = self.description.labels
+        self.task = Task.of(self.plan, configuration, self.description)
+        self.configuration: Configuration = self.task.configuration
+        self.labels = self.task.labels
         self.device = device
         self.monitor: Monitor = SilentMonitor()
         self.history = History()
@@ -126,7 +127,7 @@ class Trainer:
         for name in SETTING_NAMES:
             setattr(self, name, self.budget.value(name))
         self.recipe = self.budget.recipe.name
-        self._refuse_what_cannot_be_trained()
+        self.task.require_trainable()
         self.initialize()
 
     def user_settings(self) -> dict[str, Any]:
@@ -140,26 +141,6 @@ class Trainer:
                 found[name] = layer[name]
         return found
 
-    def _refuse_what_cannot_be_trained(self) -> None:
-        unsupported = [
-            ("regions (labels that are lists of values)", self.labels.has_regions),
-            ("an ignore label", self.labels.ignore_label is not None),
-            (
-                f"a previous stage ('{self.configuration.previous_stage}')",
-                self.configuration.previous_stage is not None,
-            ),
-        ]
-        for what, present in unsupported:
-            if present:
-                raise SettingsError(
-                    message(
-                        f"training '{self.configuration_name}'",
-                        expected="plain labels and a configuration without a previous stage",
-                        got=what,
-                        remedy="This version cannot train it; nnunetv2 can, from the same preprocessed folder.",
-                    )
-                )
-
     def initialize(self) -> None:
         """Build network, optimizer, schedule and loss."""
         with generators_kept():
@@ -167,8 +148,8 @@ class Trainer:
             network = self.build_network_architecture(
                 self.plan,
                 self.configuration,
-                len(self.description.channel_names),
-                self.labels.num_outputs,
+                self.task.num_inputs,
+                self.task.num_outputs,
                 self.enable_deep_supervision,
             )
             self.memory_format = _memory_format(self.device, self.configuration)
@@ -260,6 +241,7 @@ class Trainer:
             oversample_foreground=self.oversample_foreground_percent,
             seed=self.fold_seed,
             augmentation=augmentation,
+            labels=self.labels,
             label_scales=self._get_deep_supervision_scales(),
         )
         sampler = StepSampler(
