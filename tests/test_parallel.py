@@ -87,6 +87,15 @@ def test_every_item_gets_its_result_and_progress_counts_them(workers: int) -> No
     assert seen == [("scaling", done, 20) for done in range(21)]
 
 
+def test_more_workers_than_any_use_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="100000"):
+        list(run_cases(functools.partial(scale, factor=2), [1], workers=100_000, case_id=str, what="scaling"))
+    monkeypatch.setattr(parallel, "available_cores", lambda: 64)
+    assert list(run_cases(functools.partial(scale, factor=2), [1], workers=500, case_id=str, what="scaling")) == [
+        (1, 2)
+    ]
+
+
 def test_nothing_to_do_yields_nothing() -> None:
     assert list(run_cases(process_id, [], workers=4, case_id=str, what="nothing")) == []
 

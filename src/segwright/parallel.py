@@ -50,6 +50,8 @@ LAUNCHER = "segwright"
 # Linux allows 107 bytes, of which the socket's own name takes 18.
 _LONGEST_SOCKET_FOLDER = 89
 _SHARE_OF_MEMORY_TO_USE = 0.8
+_MOST_WORKERS_A_CORE = 8
+_ALWAYS_ALLOWED_WORKERS = 32  # numbers that were written for a larger machine
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ def run_cases(
     of a module, or a `functools.partial` of one. Leaving the iteration early, and Ctrl-C, end the workers.
 
     Raises:
-        SettingsError: if no worker process can be started.
+        SettingsError: if no worker process can be started, or far more are asked for than there are cores.
     """
+    refuse_too_many_workers(workers)
     if progress is not None:
         progress(what, 0, len(items))
     workers = min(workers, len(items))
@@ -110,6 +113,25 @@ def run_cases(
             if progress is not None:
                 progress(what, done, len(items))
             yield result
+
+
+def refuse_too_many_workers(workers: int) -> None:
+    """Refuse a number of processes that only a slip of the pen asks for: above 32, and above 8 for each core.
+
+    Raises:
+        SettingsError
+    """
+    cores = available_cores()
+    most = max(_ALWAYS_ALLOWED_WORKERS, _MOST_WORKERS_A_CORE * cores)
+    if workers > most:
+        raise SettingsError(
+            message(
+                "workers",
+                expected=f"at most {most} processes on this machine, which has {cores} cores for them",
+                got=workers,
+                remedy="Leave the number out to have as many as cores and memory allow.",
+            )
+        )
 
 
 def prepare_workers(modules: Sequence[str]) -> None:

@@ -34,6 +34,12 @@ def test_an_expression_that_groups_nothing_is_refused(pattern: str, said: str) -
         read_groups(pattern, FRAMES)
 
 
+def test_an_expression_that_explodes_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segwright.dataset.groups._SECONDS_TO_SEARCH", 1)
+    with pytest.raises(SettingsError, match=r"\(a\+\)\+"):
+        read_groups(r"(a+)+$", ["a" * 64 + "!", "b"])
+
+
 @pytest.mark.parametrize(
     ("ending", "comma"), [(".csv", ","), (".csv", ";"), (".csv", "\t"), (".tsv", "\t"), (".tsv", ";")]
 )

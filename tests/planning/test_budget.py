@@ -73,6 +73,14 @@ def test_passes_over_training_cases() -> None:
         ("initial_lr", float("nan")),
         ("oversample_foreground_percent", 1.1),
         ("seed", -1),
+        ("seed", 1 << 63),
+        ("num_epochs", 10**12),
+        ("num_iterations_per_epoch", 10**12),
+        ("num_val_iterations_per_epoch", 10**12),
+        ("save_every", 10**12),
+        ("initial_lr", 10**5),
+        ("initial_lr", float("inf")),
+        ("weight_decay", 10**5),
     ],
 )
 def test_bad_values_are_refused_by_name(name: str, value: object) -> None:

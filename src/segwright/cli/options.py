@@ -34,9 +34,35 @@ WorkspaceOption = Annotated[
     ),
 ]
 PlansOption = Annotated[str, typer.Option("--plans", metavar="NAME", help="Name of the plans file, without .json.")]
+
+
+def _refuse_too_many(workers: int | None) -> int | None:
+    if workers is not None:
+        from segwright.parallel import refuse_too_many_workers
+
+        refuse_too_many_workers(workers)
+    return workers
+
+
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Processes. Default: as many as cores and memory allow."),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        callback=_refuse_too_many,
+        help="Processes, up to 8 a core. Default: as many as cores and memory allow.",
+    ),
+]
+LoaderWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        callback=_refuse_too_many,
+        help="Processes that load batches, up to 8 a core. Default: as the cores allow.",
+    ),
 ]
 GroupByOption = Annotated[
     str | None,

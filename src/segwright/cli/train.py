@@ -18,6 +18,7 @@ from segwright.cli.options import (
     EpochsOption,
     IterationsOption,
     LearningRateOption,
+    LoaderWorkersOption,
     PlansOption,
     RecipeOption,
     SeedOption,
@@ -55,10 +56,7 @@ def train(
     seed: SeedOption = None,
     device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--continue", help="Go on from the last checkpoint.")] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", metavar="N", min=0, help="Processes that load batches. Default: as the cores allow."),
-    ] = None,
+    workers: LoaderWorkersOption = None,
     workspace: WorkspaceOption = None,
 ) -> int:
     """Train one configuration on one fold, and validate it.

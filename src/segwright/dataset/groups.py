@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-import re
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +15,23 @@ from segwright.dataset.splits import FILE_NAME, Split, create_splits, read_split
 from segwright.errors import DatasetError, MissingFileError, SettingsError, message
 
 OPTION = "--group-by"
+_SECONDS_TO_SEARCH = 10
+# The alarm ends the process even where its parent was killed; Windows has none, and there the parent ends it.
+_SEARCH = """
+import json, re, signal, sys
+pattern, ids, seconds = json.load(sys.stdin)
+if hasattr(signal, "alarm"):
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+try:
+    compiled = re.compile(pattern)
+except (re.error, OverflowError, RecursionError) as error:
+    found = str(error)
+else:
+    matches = [compiled.search(case_id) for case_id in ids]
+    found = [match and match[1 if compiled.groups else 0] for match in matches]
+print(json.dumps(found))
+"""
 _TABLE_ENDINGS = (".csv", ".tsv")
 _COMMAS = ",;\t"
 _CASE_HEADINGS = ("case", "case_id", "id", "identifier", "image")
@@ -92,23 +111,7 @@ def grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], grou
 
 
 def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise SettingsError(
-            message(
-                f"{OPTION} {pattern!r}",
-                expected="a regular expression, or a .csv file",
-                got=f"{error}",
-                remedy="Try '(patient[0-9]+)', in quotes.",
-            )
-        ) from error
-    found = {case_id: compiled.search(case_id) for case_id in ids}
-    groups = {
-        case_id: match[1] if compiled.groups else match[0]
-        for case_id, match in found.items()
-        if match is not None and (match[1] if compiled.groups else match[0])
-    }
+    groups = {case_id: group for case_id, group in zip(ids, _search(pattern, ids), strict=True) if group}
     without = [case_id for case_id in ids if case_id not in groups]
     if without:
         raise SettingsError(
@@ -120,6 +123,35 @@ def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
             )
         )
     return groups
+
+
+def _search(pattern: str, ids: Sequence[str]) -> list[str | None]:
+    """What an expression finds in each id, in a process of its own: some expressions take years, and hold Python up."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _SEARCH],
+            input=json.dumps([pattern, list(ids), _SECONDS_TO_SEARCH]),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=2 * _SECONDS_TO_SEARCH,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        done = None
+    if done is None or done.returncode != 0:
+        raise _bad_expression(
+            pattern, f"an expression that searches {len(ids)} ids in {_SECONDS_TO_SEARCH} s", "one that takes longer"
+        )
+    found = json.loads(done.stdout)
+    if isinstance(found, str):
+        raise _bad_expression(pattern, "a regular expression, or a .csv file", found)
+    return [None if group is None else str(group) for group in found]
+
+
+def _bad_expression(pattern: str, expected: str, got: str) -> SettingsError:
+    return SettingsError(
+        message(f"{OPTION} {pattern!r}", expected=expected, got=got, remedy="Try '(patient[0-9]+)', in quotes.")
+    )
 
 
 def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:

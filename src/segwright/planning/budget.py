@@ -7,12 +7,12 @@ checkpoint keeps the values it was started with, unless the command line says ot
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from segwright.errors import SettingsError, message
+from segwright.planning.fields import in_words, is_number, is_whole_within
 from segwright.planning.recipes import Recipe, recipe_for, recipe_named
 
 Source = Literal["command line", "trainer class", "plan", "recipe", "default"]
@@ -27,6 +27,12 @@ class Setting:
     source: Source
 
 
+# Epochs and iterations multiplied stay within what a loader can count; a seed is a word of the generators' key.
+MOST_EPOCHS = MOST_ITERATIONS = 1_000_000
+LARGEST_SEED = (1 << 63) - 1
+LARGEST_RATE = 1000
+
+
 @dataclass(frozen=True)
 class _Rule:
     expected: str
@@ -34,21 +40,18 @@ class _Rule:
     remedy: str
 
 
-def _whole(minimum: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-
-
-def _number(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= value <= high
+def _whole(minimum: int, maximum: int | None, remedy: str) -> _Rule:
+    return _Rule(
+        f"a whole number {in_words(minimum, maximum)}", lambda value: is_whole_within(value, minimum, maximum), remedy
     )
 
 
-def _rate(value: Any) -> bool:
-    return _number(0.0, 1e3)(value) and value > 0
+def _number(low: float, high: float, remedy: str, *, above_low: bool = False) -> _Rule:
+    return _Rule(
+        f"a number {f'above {low:g} and up to' if above_low else f'from {low:g} to'} {high:g}",
+        lambda value: is_number(value) and low <= value <= high and not (above_low and value == low),
+        remedy,
+    )
 
 
 DEFAULTS: dict[str, Any] = {
@@ -61,17 +64,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 _RULES: dict[str, _Rule] = {
-    "num_epochs": _Rule("a whole number of 1 or more", _whole(1), "nnU-Net's own is 1000."),
-    "num_iterations_per_epoch": _Rule("a whole number of 1 or more", _whole(1), "nnU-Net's own is 250."),
-    "num_val_iterations_per_epoch": _Rule("a whole number of 1 or more", _whole(1), "nnU-Net's own is 50."),
-    "batch_size": _Rule(
-        "a whole number of 1 or more", _whole(1), "The planner's own value stands in the plans file, key 'batch_size'."
-    ),
-    "initial_lr": _Rule("a number above 0", _rate, "nnU-Net's own is 0.01; the short recipe's is 0.003."),
-    "weight_decay": _Rule("a number of 0 or more", _number(0.0, 1e3), "nnU-Net's own is 3e-5."),
-    "oversample_foreground_percent": _Rule("a number from 0 to 1", _number(0.0, 1.0), "nnU-Net's own is 0.33."),
-    "save_every": _Rule("a whole number of 1 or more", _whole(1), "1 saves a checkpoint after every epoch."),
-    "seed": _Rule("a whole number of 0 or more", _whole(0), "Any will do; the same one repeats the run."),
+    "num_epochs": _whole(1, MOST_EPOCHS, "nnU-Net's own is 1000."),
+    "num_iterations_per_epoch": _whole(1, MOST_ITERATIONS, "nnU-Net's own is 250."),
+    "num_val_iterations_per_epoch": _whole(1, MOST_ITERATIONS, "nnU-Net's own is 50."),
+    "batch_size": _whole(1, None, "The planner's own value stands in the plans file, key 'batch_size'."),
+    "initial_lr": _number(0, LARGEST_RATE, "nnU-Net's own is 0.01; the short recipe's is 0.003.", above_low=True),
+    "weight_decay": _number(0, LARGEST_RATE, "nnU-Net's own is 3e-5."),
+    "oversample_foreground_percent": _number(0, 1, "nnU-Net's own is 0.33."),
+    "save_every": _whole(1, MOST_EPOCHS, "1 saves a checkpoint after every epoch."),
+    "seed": _whole(0, LARGEST_SEED, "Any of these will do; the same one repeats the run."),
 }
 
 SETTING_NAMES = tuple(_RULES)

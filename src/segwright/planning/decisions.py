@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segwright.fingerprint import Fingerprint
 
 BASE_FEATURES = 32
+MOST_MEMORY_GB = 1e6
 MAX_FEATURES = {2: 512, 3: 320}
 REFERENCE_BATCH_SIZE = {2: 12, 3: 2}
 MIN_BATCH_SIZE = 2
@@ -269,10 +270,9 @@ def _reference(preset: PlannerPreset, dims: int) -> float:
 
 def _checked_memory(preset: PlannerPreset, gpu_memory_gb: float | None) -> float:
     memory = preset.reference_memory_gb if gpu_memory_gb is None else gpu_memory_gb
-    if not 0 < memory < float("inf"):
-        raise PlanError(
-            message("GPU memory", expected="a number of GB above 0", got=memory, remedy="nnU-Net's default is 8.")
-        )
+    if not 0 < memory <= MOST_MEMORY_GB:
+        expected = f"a number of GB above 0 and up to {MOST_MEMORY_GB:g}"
+        raise PlanError(message("GPU memory", expected=expected, got=memory, remedy="nnU-Net's default is 8."))
     return memory
 
 

@@ -20,7 +20,7 @@ from segwright.errors import CheckpointError, LockedError, MissingFileError, Tra
 from segwright.evaluation import Summary
 from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.io.atomic import write_json_atomic
-from segwright.parallel import available_cores
+from segwright.parallel import available_cores, refuse_too_many_workers
 from segwright.planning.plan import Plan
 from segwright.preprocessing.store import PreprocessedStore
 from segwright.training.checkpoint import FINAL, newest_checkpoint, restore
@@ -85,6 +85,7 @@ def train(
         SettingsError, PlanError, DatasetError, CheckpointError, TrainingError: as their messages say.
     """
     device = device or torch.device("cpu")
+    refuse_too_many_workers(loader_workers or 0)
     entry = plan.configuration(configuration)
     description = DatasetDescription.read(preprocessed_folder / "dataset.json")
     store = _open_store(preprocessed_folder / entry.data_identifier, configuration)
