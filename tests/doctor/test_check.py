@@ -148,6 +148,29 @@ def test_all_problems_of_all_cases_are_told_at_once_in_order(raw: RawFolder) -> 
     assert not report.ok
 
 
+def replace_in(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+def test_a_header_that_cannot_be_meant_is_a_warning_with_the_file(raw: RawFolder) -> None:
+    replace_in(raw.image("b", 1), b"CenterOfRotation =", b"CenterOfRotatiom =")
+    raw.labels("c").write_bytes(raw.labels("c").read_bytes() + bytes(8))
+    report = check(raw.folder)
+    assert report.ok
+    found = [(problem.kind, problem.case_id, problem.file) for problem in report.warnings]
+    assert found == [("header", "b", "imagesTr/b_0001.mha"), ("header", "c", "labelsTr/c.mha")]
+    assert "CenterOfRotatiom" in report.warnings[0].what
+
+
+def test_a_geometry_that_would_be_made_up_is_an_error(raw: RawFolder) -> None:
+    replace_in(raw.image("b", 1), b"ElementSpacing =", b"ElementSpacinf =")
+    replace_in(raw.labels("c"), b"ElementSpacing =", b"ElementSpacinf =")
+    found = [(problem.kind, problem.case_id, problem.file) for problem in check(raw.folder).errors]
+    assert found == [("unreadable", "b", "imagesTr/b_0001.mha"), ("geometry", "c", "labelsTr/c.mha")]
+
+
 def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> None:
     raw.write_image("b", 1, np.random.default_rng(9).normal(size=SHAPE), origin=(0.0, 0.0, 9.0))
     raw.write_labels("c", (np.arange(np.prod(SHAPE)).reshape(SHAPE) + 2) % 3, origin=(1.0, 0.0, 0.0))

@@ -23,6 +23,7 @@ Kind = Literal[
     "files",
     "geometry",
     "group_divided",
+    "header",
     "intensities",
     "label_map_empty",
     "label_map_repeated",

@@ -64,6 +64,8 @@ def check_case(task: CaseTask) -> CaseFindings:
             labels = reader.read_labels(case.label_path)
         except SegwrightError as error:
             problems.append(_told_by_reader(case, [case.label_path], error))
+    for read in (image, labels):
+        problems.extend(_header_problems(case, read))
     if image is not None:
         problems.extend(_voxel_problems(case, image))
     if labels is not None:
@@ -102,6 +104,13 @@ def _image_problems(task: CaseTask, error: SegwrightError) -> list[Problem]:
             except SegwrightError as alone:
                 problems.append(_told_by_reader(case, [path], alone))
     return problems or [_told_by_reader(case, case.image_paths, error)]
+
+
+def _header_problems(case: Case, read: Image | None) -> list[Problem]:
+    doubts = () if read is None else read.doubts
+    return [
+        Problem("warning", "header", case.case_id, short_name(doubt.path), doubt.what, doubt.remedy) for doubt in doubts
+    ]
 
 
 def _voxel_problems(case: Case, image: Image) -> list[Problem]:

@@ -19,28 +19,41 @@ MAX_LABEL = np.iinfo(np.uint16).max
 SMALLEST_SPACING_MM, LARGEST_SPACING_MM = 1e-9, 1e9
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Something in a file that readers pass over or take otherwise than others do, and what to do about it."""
+
+    path: Path
+    what: str
+    remedy: str
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One case's image or label map.
 
     `array` is (c, z, y, x) float32 and contiguous; `properties` has nnU-Net's keys ("spacing" in array order, and
-    "sitk_stuff" or "nibabel_stuff", which a writer needs). `warnings` tells of doubtful but bearable findings.
+    "sitk_stuff" or "nibabel_stuff", which a writer needs). `warnings` says which channels lie elsewhere than the first,
+    `doubts` what is odd in the files.
     """
 
     array: NDArray[np.float32]
     geometry: Geometry
     properties: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class FileContent:
-    """What a single image file holds; `array` is (c, z, y, x) of any number type."""
+    """What a single image file holds; `array` is (c, z, y, x) of any number type, `surplus` the bytes after it."""
 
     path: Path
     array: NDArray[Any]
     geometry: Geometry
     properties: dict[str, Any]
+    surplus: int = 0
+    doubts: tuple[Doubt, ...] = ()
 
 
 class ImageReaderWriter(Protocol):
@@ -87,6 +100,7 @@ def combine_channels(files: Sequence[FileContent]) -> Image:
         geometry=first.geometry,
         properties=first.properties,
         warnings=tuple(text for file in files[1:] if (text := position_difference(first, file))),
+        doubts=tuple(doubt for file in files for doubt in file.doubts),
     )
 
 

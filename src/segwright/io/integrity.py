@@ -98,10 +98,10 @@ def printable(path: Path) -> str:
     return str(path).encode(errors="backslashreplace").decode()
 
 
-def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | None = None) -> None:
+def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | None = None) -> int:
     """Refuse a file with fewer voxels than its header claims, far more, or damaged ones, before memory is taken.
 
-    `look_at` is given the content, unpacked, in pieces.
+    `look_at` is given the content, unpacked, in pieces. Returns how many bytes there are after the voxels.
 
     Raises:
         ImageError
@@ -110,7 +110,7 @@ def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | No
         require_plausible_size(layout)
     require_memory(layout)
     if not layout.is_plain:
-        return
+        return 0
     path, wanted = layout.file, layout.skipped + layout.num_bytes
     there = path.stat().st_size - layout.begin
     if layout.length is not None and layout.length > there:
@@ -128,6 +128,7 @@ def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | No
         raise damaged(path, f"{wanted} bytes of content", f"{max(available, 0)}")
     if available > wanted + LARGEST_SURPLUS_BYTES:
         raise damaged(path, f"{wanted} bytes of content, as the header says", f"{available} or more")
+    return available - wanted
 
 
 def require_plausible_size(layout: VoxelLayout) -> None:

@@ -47,7 +47,8 @@ def read_file(path: Path) -> FileContent:
         content = None if layout.number_type is None else _plain_content(path, layout, layout.number_type)
         if content is not None:
             return content
-    return _content(path, _read(path))
+    image, surplus = _read(path)
+    return _content(path, image, surplus)
 
 
 def _plain_content(path: Path, layout: VoxelLayout, number_type: str) -> FileContent | None:
@@ -56,19 +57,19 @@ def _plain_content(path: Path, layout: VoxelLayout, number_type: str) -> FileCon
     if place is None or max(layout.shape[len(place.spacing) :], default=1) > 1:
         return None
     voxels = PlainVoxels(number_type=number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
-    require_voxels(layout, look_at=voxels.take)
-    return _content_at(place, path, voxels.array.reshape(layout.shape[: len(place.spacing)][::-1]))
+    surplus = require_voxels(layout, look_at=voxels.take)
+    return _content_at(place, path, voxels.array.reshape(layout.shape[: len(place.spacing)][::-1]), surplus)
 
 
 def read_file_reoriented(path: Path) -> FileContent:
     """Read a 3D file with its axes brought into RAS order; the orientation found is kept in the properties."""
     import SimpleITK
 
-    image = _read(path)
+    image, surplus = _read(path)
     if image.GetDimension() != 3:
         raise _wrong_dimension(path, image.GetDimension(), "3")
     found = SimpleITK.DICOMOrientImageFilter_GetOrientationFromDirectionCosines(image.GetDirection())
-    content = _content(path, SimpleITK.DICOMOrient(image, ORIENTATION))
+    content = _content(path, SimpleITK.DICOMOrient(image, ORIENTATION), surplus)
     content.properties["sitk_stuff"]["original_orientation"] = found
     # Turned round and back the numbers are not quite the same.
     place = _place_of(image)
@@ -107,7 +108,8 @@ def num_channels_in_file(path: Path) -> int:
     return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else 1
 
 
-def _read(path: Path) -> SimpleITK.Image:
+def _read(path: Path) -> tuple[SimpleITK.Image, int]:
+    """The image in a file, and how many bytes follow its voxels."""
     import SimpleITK
 
     with _silent_itk():
@@ -127,9 +129,9 @@ def _read(path: Path) -> SimpleITK.Image:
             raise _wrong_dimension(path, len(layout.shape), "2, 3 or 4")
         _refuse_unpacked_twin(path)
         found = _non_finite_voxels(reader, layout)
-        require_voxels(layout, look_at=None if found is None else found.take)
+        surplus = require_voxels(layout, look_at=None if found is None else found.take)
         image = reader.Execute()
-    return image if found is None or not found.places.size else _with_nan(image, found.places)
+    return (image if found is None or not found.places.size else _with_nan(image, found.places)), surplus
 
 
 def _refuse_unpacked_twin(path: Path) -> None:
@@ -254,14 +256,15 @@ def _with_nan(image: SimpleITK.Image, places: NDArray[np.int64]) -> SimpleITK.Im
     return mended
 
 
-def _content(path: Path, image: SimpleITK.Image) -> FileContent:
+def _content(path: Path, image: SimpleITK.Image, surplus: int) -> FileContent:
     import SimpleITK
 
     # The view is copied while the image lives; its memory goes with it.
-    return _content_at(_place_of(image), path, np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32))
+    array = np.array(SimpleITK.GetArrayViewFromImage(image), dtype=np.float32)
+    return _content_at(_place_of(image), path, array, surplus)
 
 
-def _content_at(place: _Place, path: Path, array: NDArray[np.float32]) -> FileContent:
+def _content_at(place: _Place, path: Path, array: NDArray[np.float32], surplus: int) -> FileContent:
     """Content of a file with the voxels `array`, whose axes are those of `place` in reverse order."""
     dimension = len(place.spacing)
     array = array.reshape((1,) * (4 - dimension) + array.shape)
@@ -283,6 +286,7 @@ def _content_at(place: _Place, path: Path, array: NDArray[np.float32]) -> FileCo
             "spacing": spacing,
             **own_header.kept_header(path),
         },
+        surplus=surplus,
     )
 
 

@@ -27,17 +27,18 @@ FILE_ENDINGS = (".nii", ".nii.gz")
 
 def read_file(path: Path) -> FileContent:
     """Read a 3D file as it lies."""
-    image = _load(path)
-    return _content(path, image, {"original_affine": image.affine})
+    image, surplus = _load(path)
+    return _content(path, image, {"original_affine": image.affine}, surplus)
 
 
 def read_file_reoriented(path: Path) -> FileContent:
     """Read a 3D file with its axes flipped and permuted to RAS."""
     from nibabel.orientations import io_orientation
 
-    image = _load(path)
+    image, surplus = _load(path)
     reoriented = image.as_reoriented(io_orientation(image.affine))
-    return _content(path, reoriented, {"original_affine": image.affine, "reoriented_affine": reoriented.affine})
+    stuff = {"original_affine": image.affine, "reoriented_affine": reoriented.affine}
+    return _content(path, reoriented, stuff, surplus)
 
 
 def write_file(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -> None:
@@ -78,8 +79,11 @@ def _affine(header: bytes) -> NDArray[np.float64]:
     return np.asarray(kind(header[: kind.sizeof_hdr], check=False).get_best_affine())
 
 
-def _load(path: Path) -> Nifti1Image:
-    """Open a file; its voxels are in memory where they are plain numbers, else nibabel reads them when asked."""
+def _load(path: Path) -> tuple[Nifti1Image, int]:
+    """Open a file, and count the bytes after its voxels.
+
+    The voxels are in memory where they are plain numbers, else nibabel reads them when asked.
+    """
     import nibabel
     from nibabel.nifti1 import Nifti1Image
 
@@ -105,11 +109,10 @@ def _load(path: Path) -> Nifti1Image:
             )
         )
     if layout.number_type is None:
-        require_voxels(layout)
-        return image
+        return image, require_voxels(layout)
     voxels = PlainVoxels(number_type=layout.number_type, header_bytes=layout.skipped, num_voxels=layout.num_voxels)
-    require_voxels(layout, look_at=voxels.take)
-    return type(image)(voxels.array.reshape(image.shape, order="F"), image.affine, image.header)
+    surplus = require_voxels(layout, look_at=voxels.take)
+    return type(image)(voxels.array.reshape(image.shape, order="F"), image.affine, image.header), surplus
 
 
 @contextmanager
@@ -125,7 +128,7 @@ def _silent_nibabel() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any]) -> FileContent:
+def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any], surplus: int) -> FileContent:
     spacing = [float(value) for value in image.header.get_zooms()[:3][::-1]]
     read_before = isinstance(image.dataobj, np.ndarray) and image.dataobj.dtype == np.float32
     voxels = image.dataobj if read_before else image.get_fdata(caching="unchanged", dtype=np.float64)
@@ -140,4 +143,5 @@ def _content(path: Path, image: Nifti1Image, stuff: dict[str, Any]) -> FileConte
             direction=tuple(float(value) for value in (axes / np.where(lengths > 0, lengths, 1)).ravel()),
         ),
         properties={"nibabel_stuff": stuff, "spacing": spacing, **own_header.kept_header(path)},
+        surplus=surplus,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from segwright.errors import DatasetError, ImageError, SegwrightError, message
 from segwright.io import itk, natural_image, nifti, tiff
 from segwright.io.atomic import atomic_path
-from segwright.io.image import FileContent, Image, ImageReaderWriter, as_label_values, combine_channels
+from segwright.io.header_doubts import header_doubts, require_spacing
+from segwright.io.image import Doubt, FileContent, Image, ImageReaderWriter, as_label_values, combine_channels
 from segwright.io.integrity import require_image_file, require_utf8
 
 ReadFile = Callable[[Path], FileContent]
@@ -35,10 +36,13 @@ class FormatReaderWriter:
         """Read the channels of one case, in order, as (c, z, y, x).
 
         Raises:
-            MissingFileError, ImageError: a file is missing, unreadable, truncated or of another kind.
+            MissingFileError, ImageError: a file is missing, unreadable, truncated, of another kind, or without spacing.
             GeometryError: the files differ in shape or spacing.
         """
-        return combine_channels([self._read(Path(path), self.read_channel_file) for path in paths])
+        files = [self._read(Path(path), self.read_channel_file) for path in paths]
+        for file in files:
+            require_spacing(file.path)
+        return combine_channels(files)
 
     def read_labels(self, path: Path) -> Image:
         """Read a label map as (1, z, y, x).
@@ -100,7 +104,8 @@ class FormatReaderWriter:
     def _read(self, path: Path, read_file: ReadFile) -> FileContent:
         try:
             require_image_file(path)
-            return read_file(path)
+            content = read_file(path)
+            return replace(content, doubts=tuple(_doubts(content)))
         except SegwrightError:
             raise
         except Exception as error:  # the libraries below raise their own, undocumented, kinds
@@ -112,6 +117,17 @@ class FormatReaderWriter:
                     remedy=_remedy(error),
                 )
             ) from error
+
+
+def _doubts(content: FileContent) -> Iterator[Doubt]:
+    if content.surplus:
+        yield Doubt(
+            content.path,
+            f"expected an end after the last voxel, got {content.surplus} bytes more: is the header this image's?",
+            "Look at the image; if it is right, export it again.",
+        )
+    for what, remedy in header_doubts(content.path):
+        yield Doubt(content.path, what, remedy)
 
 
 def _reason(error: Exception) -> str:

@@ -48,6 +48,44 @@ _METAIMAGE_NUMBERS = {
     "Rotation": 2,
     "Orientation": 2,
 }
+# All that ITK knows; others are a user's own.
+METAIMAGE_KEYS = frozenset(
+    (
+        *_METAIMAGE_NUMBERS,
+        "Comment",
+        "AcquisitionDate",
+        "ObjectType",
+        "ObjectSubType",
+        "TransformType",
+        "NDims",
+        "Name",
+        "ID",
+        "ParentID",
+        "CompressedData",
+        "CompressedDataSize",
+        "CompressionLevel",
+        "BinaryData",
+        "ElementByteOrderMSB",
+        "BinaryDataByteOrderMSB",
+        "Color",
+        "DistanceUnits",
+        "AnatomicalOrientation",
+        "DimSize",
+        "HeaderSize",
+        "Modality",
+        "ImagePosition",
+        "SequenceID",
+        "ElementMin",
+        "ElementMax",
+        "ElementNBits",
+        "ElementNumberOfChannels",
+        "ElementToIntensityFunctionSlope",
+        "ElementToIntensityFunctionOffset",
+        "ElementType",
+        "ElementDataFile",
+        "EndObject",
+    )
+)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # After "signed", "unsigned" or "u" in front and "_t" or " int" behind are taken off.
 _NRRD_TYPES = {
@@ -69,6 +107,8 @@ _PACKED_NRRD = ("gzip", "gz")
 _LONGEST_NRRD_LINE = 900
 _LONGEST_NRRD_PATH = 700
 _NRRD_LINE_OF_ANY_LENGTH = re.compile(rb"#|content: |[^:]+:=", re.IGNORECASE)
+# teem reads of "1q5" the 1.
+_NRRD_NUMBERS = ("spacings", "space directions", "space origin")
 _NRRD_MAGIC = b"NRRD0004\n"
 # Fields that say where the voxels are, besides their number.
 _NRRD_GEOMETRY = (
@@ -97,7 +137,7 @@ def read_metaimage_header(path: Path) -> VoxelLayout:
     Raises:
         MissingFileError, ImageError: naming the field that is wrong.
     """
-    fields, header_bytes = _metaimage_fields(path)
+    fields, header_bytes = metaimage_fields(path)
     shape = _shape(path, fields, "NDims", "DimSize")
     voxel_bytes = _METAIMAGE_TYPES.get(fields.get("ElementType", ""))
     if voxel_bytes is None:
@@ -134,13 +174,17 @@ def read_nrrd_header(path: Path) -> VoxelLayout:
     Raises:
         MissingFileError, ImageError: naming the field that is wrong.
     """
-    fields, header_bytes = _nrrd_fields(path)
+    fields, header_bytes = nrrd_fields(path)
     shape = _shape(path, fields, "dimension", "sizes")
     given = fields.get("type", "").lower()
     name = re.sub(r"^(un)?signed |^u(?=[a-z])", "", given)
     voxel_bytes = _NRRD_TYPES.get(re.sub(r"_t$|(?<=short) int$|(?<=long) int$", "", name))
     if voxel_bytes is None:
         raise _wrong(path, "type", "a type of numbers, such as short", given or None)
+    for key in _NRRD_NUMBERS:
+        words = re.sub(r"[(),]", " ", fields.get(key, "")).split()
+        if not all(_NUMBER.fullmatch(word) or word.lower() in ("nan", "none") for word in words):
+            raise _wrong(path, key, "numbers", fields[key])
     named = fields.get("data file", fields.get("datafile"))
     file = path if named is None else _voxel_file(path, "data file", named, local=None)
     skipped = _whole(path, fields, "byte skip", "0", least=-1)
@@ -168,7 +212,7 @@ def nrrd_geometry_alone(path: Path) -> bytes | None:
 
     Of an image of 4 dimensions the spacings of the first 3; None where it says more.
     """
-    fields, _ = _nrrd_fields(path)
+    fields, _ = nrrd_fields(path)
     kept = {key: value for key, value in fields.items() if key in _NRRD_GEOMETRY}
     if int(fields["dimension"]) > 3:
         if kept.keys() != {"spacings"}:
@@ -195,7 +239,7 @@ def _at_the_end(layout: VoxelLayout) -> VoxelLayout:
     return VoxelLayout(file=layout.file, shape=layout.shape, voxel_bytes=layout.voxel_bytes, begin=begin)
 
 
-def _metaimage_fields(path: Path) -> tuple[dict[str, str], int]:
+def metaimage_fields(path: Path) -> tuple[dict[str, str], int]:
     """Fields of the header, which ends with ElementDataFile, and its length in bytes."""
     fields: dict[str, str] = {}
     length = 0
@@ -210,7 +254,7 @@ def _metaimage_fields(path: Path) -> tuple[dict[str, str], int]:
     raise _no_header(path, "a MetaImage file, whose header ends with ElementDataFile", len(fields))
 
 
-def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
+def nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
     """Fields of the header, which ends with an empty line or with the file, and its length in bytes."""
     fields: dict[str, str] = {}
     length = 0
