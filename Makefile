@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait for a core somebody else uses must not spin for it.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help install demo check test test-slow parity bench clean
+.PHONY: help install demo check test test-slow attack parity bench clean
 
 help:
 	@echo "make demo       from real MRI scans to a trained, scored model and a report, in ./demo"
@@ -14,6 +14,7 @@ help:
 	@echo "make install    only the environment, in $(VENV)"
 	@echo "make check      format, lint, types, import contract"
 	@echo "make test-slow  the tests that take long, and ten times as many examples of each property, chosen anew"
+	@echo "make attack     hostile and damaged files given to the command line; ARGS='--family names' chooses, '--list' lists"
 	@echo "make parity     compare with nnunetv2: PEER=/path/to/its/python DATA=/path/to/data"
 	@echo "make bench      time against nnunetv2: PEER=... DATA=..."
 	@echo "make clean      remove the environment and caches"
@@ -40,6 +41,9 @@ test: install
 test-slow: install
 	$(BIN)/pytest -m slow
 	$(BIN)/pytest -m hypothesis --hypothesis-profile search
+
+attack: install
+	PYTHONPATH=tests $(BIN)/python -m attack $(ARGS)
 
 parity: install
 	@test -n "$(PEER)" -a -n "$(DATA)" || { echo "make parity needs PEER=/path/to/python of an environment with nnunetv2 and DATA=/path/to/data sets"; exit 2; }

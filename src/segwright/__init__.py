@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from segwright.lazy import lazy
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetDescription, RawDataset, Workspace
+    from segwright.dataset import DatasetDescription, RawDataset
     from segwright.doctor.check import check as check_dataset
     from segwright.errors import SegwrightError
     from segwright.evaluation import Summary, evaluate_folder
@@ -32,7 +31,6 @@ __all__ = [
     "SegwrightError",
     "Summary",
     "Trainer",
-    "Workspace",
     "check_dataset",
     "evaluate_folder",
     "explain_plan",
@@ -43,7 +41,7 @@ __all__ = [
     "train",
 ]
 
-# Where each public name lives.
+# Where each public name lives; it is imported when it is first asked for, so that `import segwright` costs nothing.
 _PLACES = {
     "DatasetDescription": "dataset",
     "Fingerprint": "fingerprint",
@@ -54,7 +52,6 @@ _PLACES = {
     "SegwrightError": "errors",
     "Summary": "evaluation",
     "Trainer": "training.trainer",
-    "Workspace": "dataset",
     "check_dataset": "doctor.check:check",
     "evaluate_folder": "evaluation",
     "explain_plan": "explain.explanation",
@@ -66,7 +63,13 @@ _PLACES = {
 }
 
 
-__getattr__ = lazy(__name__, _PLACES)
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'segwright' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(importlib.import_module(f"segwright.{module}"), attribute or name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
