@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segwright.lazy import lazy
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetDescription, RawDataset
+    from segwright.dataset import DatasetDescription, RawDataset, Workspace
     from segwright.doctor.check import check as check_dataset
     from segwright.errors import SegwrightError
     from segwright.evaluation import Summary, evaluate_folder
@@ -31,6 +32,7 @@ __all__ = [
     "SegwrightError",
     "Summary",
     "Trainer",
+    "Workspace",
     "check_dataset",
     "evaluate_folder",
     "explain_plan",
@@ -41,7 +43,7 @@ __all__ = [
     "train",
 ]
 
-# Where each public name lives; it is imported when it is first asked for, so that `import segwright` costs nothing.
+# Where each public name lives.
 _PLACES = {
     "DatasetDescription": "dataset",
     "Fingerprint": "fingerprint",
@@ -52,6 +54,7 @@ _PLACES = {
     "SegwrightError": "errors",
     "Summary": "evaluation",
     "Trainer": "training.trainer",
+    "Workspace": "dataset",
     "check_dataset": "doctor.check:check",
     "evaluate_folder": "evaluation",
     "explain_plan": "explain.explanation",
@@ -63,13 +66,7 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'segwright' has no attribute {name!r}")
-    module, _, attribute = _PLACES[name].partition(":")
-    value = getattr(importlib.import_module(f"segwright.{module}"), attribute or name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

@@ -117,6 +117,13 @@ def test_a_fold_that_does_not_exist_lists_those_that_do(fold: Any) -> None:
         split_for_fold(create_splits(TEN), fold, TEN)
 
 
+def test_a_fold_that_validates_on_nothing_is_refused() -> None:
+    splits = [Split(tuple(TEN), ()), Split(tuple(TEN[:5]), tuple(TEN[5:]))]
+    assert split_for_fold(splits, 1, TEN) == splits[1]
+    with pytest.raises(DatasetError, match="key 'val'"):
+        split_for_fold(splits, 0, TEN)
+
+
 def test_unknown_cases_are_named() -> None:
     splits = [Split(("case_00", "ghost"), (*(f"u{number}" for number in range(6)),))]
     with pytest.raises(

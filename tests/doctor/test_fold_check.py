@@ -128,5 +128,7 @@ def test_groups_that_are_too_few_to_make_folds_are_told() -> None:
     groups = {case_id: case_id[-2:] for case_id in PATIENTS}
     (problem,) = check_splits(PATIENTS, folds_to_check(PATIENTS, None, groups), groups)
     assert problem.text.startswith("--group-by: expected at least 5 groups, one a fold, got 2.")
-    assert list(check_splits(PATIENTS, [Split(tuple(PATIENTS), ())], groups)) == []
+    assert list(check_splits(PATIENTS, [Split(tuple(PATIENTS[1:]), tuple(PATIENTS[:1]))], groups)) == []
+    (problem,) = check_splits(PATIENTS, [Split(tuple(PATIENTS), ())], groups)
+    assert "fold 0" in problem.text
     assert list(check_splits(["a", "b"], (), None)) == []

@@ -132,6 +132,32 @@ def test_missing_folders_are_no_error(tmp_path):
     assert collect_report(sources).scores == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "checkpoint", "command"),
+    [
+        ("nnUNetTrainer__nnUNetPlans__2d", None, "segwright train D 2d 0"),
+        ("nnUNetTrainer__nnUNetPlans__2d", "checkpoint_final.pth", "segwright train D 2d 0 --continue"),
+        ("nnUNetTrainer__Other__2d", "checkpoint_latest.pth", "segwright train D 2d 0 --plans Other --continue"),
+        ("Mine__nnUNetPlans__2d", None, "segwright train D 2d 0 --trainer FILE.py:Mine"),
+    ],
+)
+def test_a_training_that_has_begun_is_continued_not_begun_anew(project, name, checkpoint, command):
+    model = project.model.rename(project.model.with_name(name))
+    (model / "fold_0" / "validation" / "summary.json").unlink()
+    if checkpoint is not None:
+        (model / "fold_0" / checkpoint).touch()
+    content = collect_report(ReportSources("D", raw=project.raw, model=model))
+    assert content.missing["scores"].command == command
+
+
+def test_validation_cases_that_were_trained_on_are_said_to_be(project):
+    splits = [{"train": ["c0", "c1", "c3"], "val": ["c3", "c4"]}]
+    (project.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    content = collect_report(replace(project, test=None))
+    assert "1 of the 2 cases" in content.scores[0].cases_in_words
+    assert "held out" not in content.scores[0].cases_in_words
+
+
 def test_damaged_files_are_told_and_the_rest_goes_on(project):
     (project.model / "fold_0" / "settings.json").write_text("{")
     (project.preprocessed / "dataset_fingerprint.json").write_text("[]")

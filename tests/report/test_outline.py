@@ -69,7 +69,7 @@ def test_a_border_between_two_labels_is_traced_once():
     )
     lines = outlines(np.repeat([[1, 2]], 9, axis=1).repeat(9, axis=0))
     length = sum(np.hypot(x1 - x0, y1 - y0) for line in lines for (x0, y0), (x1, y1) in pairwise(line))
-    assert length < 2 * length_of_a_square - 8
+    assert length <= 2 * length_of_a_square - 8 + 1e-9  # the nine voxels of the border have eight steps in between
     assert any(line[0] != line[-1] for line in lines)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import shutil
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from filelock import FileLock
 
 from segwright.errors import (
     DatasetError,
+    ImageError,
     LockedError,
     MissingFileError,
     PlanError,
@@ -270,6 +274,51 @@ def test_refusals(tiny: Any, tmp_path: Path) -> None:
         train(elsewhere, "elsewhere", 0, preprocessed_folder=tiny.preprocessed, results_folder=tmp_path)
     with pytest.raises(SettingsError, match="batch_size"):
         run(tiny, tmp_path, {"batch_size": 0})
+
+
+def with_split(tiny: Any, tmp_path: Path, split: dict[str, list[str]]) -> Any:
+    """A copy of the preprocessed data with one fold."""
+    copy = shutil.copytree(tiny.preprocessed, tmp_path / "preprocessed")
+    (copy / "splits_final.json").write_text(json.dumps([split]))
+    return replace(tiny, preprocessed=copy)
+
+
+def test_validation_cases_that_are_trained_on_are_named_at_the_start(tiny: Any, tmp_path: Path) -> None:
+    ids = sorted(path.stem for path in (tiny.preprocessed / "nnUNetPlans_3d_fullres").glob("*.pkl"))
+    mixed = with_split(tiny, tmp_path, {"train": ids[1:], "val": ids[:2]})
+    outcome = run(mixed, tmp_path, {"num_epochs": 1})
+    (warning,) = [event["text"] for event in read_log(outcome.fold_folder / "training_log.jsonl") if "text" in event]
+    assert ids[1] in warning
+    assert ids[0] not in warning
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spacing", None),
+        ("spacing", [1, 1, 0]),
+        ("spacing", "abc"),
+        ("shape_before_cropping", [1e9, 1e9, 1e9]),
+        ("bbox_used_for_cropping", [[0, 10**4]] * 3),
+        ("shape_after_cropping_and_before_resampling", (1, 2, 3)),
+        ("class_locations", {1: "x"}),
+        ("sitk_stuff", None),
+        ("sitk_stuff", {"spacing": "x"}),
+    ],
+)
+def test_properties_that_lead_nowhere_are_refused_before_training(
+    tiny: Any, tmp_path: Path, key: str, value: object
+) -> None:
+    store = tiny.preprocessed / "nnUNetPlans_3d_fullres"
+    ids = sorted(path.stem for path in store.glob("*.pkl"))
+    damaged = with_split(tiny, tmp_path, {"train": ids[2:], "val": ids[:2]})
+    path = damaged.preprocessed / store.name / f"{ids[1]}.pkl"
+    properties = pickle.loads(path.read_bytes())
+    properties.pop(key)
+    path.write_bytes(pickle.dumps(properties if value is None else {**properties, key: value}))
+    with pytest.raises(ImageError, match=rf"{ids[1]}\.pkl"):
+        run(damaged, tmp_path, {"num_epochs": 1})
+    assert not list(tmp_path.glob("nnUNetTrainer__*"))
 
 
 def test_a_second_process_is_told_no(tiny: Any, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def split_for_fold(splits: Sequence[Split], fold: int | Literal["all"], case_ids
     """Return the cases of a fold; fold "all" trains and validates on every one of `case_ids`.
 
     Raises:
-        DatasetError: there is no such fold, or it names a case that is not among `case_ids`.
+        DatasetError: there is no such fold, it names a case that is not among `case_ids`, or validates on none.
     """
     known = sorted(set(case_ids))
     if fold == ALL:
@@ -150,6 +150,15 @@ def split_for_fold(splits: Sequence[Split], fold: int | Literal["all"], case_ids
                 expected=f"ids among the {len(known)} cases of the data set",
                 got=some(unknown),
                 remedy="Preprocess these cases, or remove them from the fold.",
+            )
+        )
+    if not split.val:
+        raise DatasetError(
+            message(
+                f"{FILE_NAME}, fold {fold}, key 'val'",
+                expected="at least one case to validate on",
+                got="none",
+                remedy="Add ids, or train fold 'all' to hold no case back.",
             )
         )
     return split

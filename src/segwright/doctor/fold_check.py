@@ -64,6 +64,12 @@ def check_splits(
                 f"expected ids among the {len(case_ids)} complete cases, got {some(unknown)}",
                 "Add these cases, or take them out of the fold, which cannot be trained so.",
             )
+        if not split.val:
+            yield _wrong_fold(
+                fold,
+                "expected at least one case in 'val', got none",
+                "Add some; a fold that validates on nothing cannot be trained.",
+            )
         if split.overlap:
             yield _wrong_fold(
                 fold,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segwright.dataset import Case, DatasetDescription, RawDataset, find_cases
+from segwright.dataset import Case, DatasetDescription, RawDataset, find_cases, read_splits
+from segwright.dataset.splits import FILE_NAME as SPLITS_FILE
 from segwright.errors import SegwrightError
 from segwright.evaluation import Summary
 from segwright.fingerprint import FILE_NAME as FINGERPRINT_FILE
@@ -27,9 +29,11 @@ from segwright.report.content import (
 )
 from segwright.report.recorded import training_section
 from segwright.report.words import credit_of, describe_data, describe_plan
+from segwright.results import FoldFolder
 
 Fold = int | Literal["all"]
 _SUMMARY_FILE = "summary.json"
+_DEFAULT_PLANS, _DEFAULT_TRAINER = "nnUNetPlans", "nnUNetTrainer"
 _TEST_TITLE = "test cases"
 
 
@@ -165,7 +169,7 @@ def _plan(sources: ReportSources, gaps: dict[str, Missing]) -> Plan | None:
 def _model_words(sources: ReportSources) -> tuple[str, str, str]:
     """Trainer, plans and configuration, as the name of the model's folder tells them."""
     words = sources.model.name.split("__") if sources.model is not None else []
-    return (words[0], words[1], words[2]) if len(words) == 3 else ("", "nnUNetPlans", "3d_fullres")
+    return (words[0], words[1], words[2]) if len(words) == 3 else ("", _DEFAULT_PLANS, "3d_fullres")
 
 
 def _plan_section(
@@ -204,7 +208,17 @@ def _fold_folder(sources: ReportSources) -> Path | None:
 
 
 def _train_command(sources: ReportSources) -> str:
-    return f"segwright train {sources.dataset_name} {_model_words(sources)[2]} {sources.fold}"
+    """What trains the fold, or goes on where it left off: without --continue a training is begun anew."""
+    trainer, plans, configuration = _model_words(sources)
+    words = ["segwright", "train", sources.dataset_name, configuration, str(sources.fold)]
+    if plans != _DEFAULT_PLANS:
+        words += ["--plans", plans]
+    if trainer not in ("", _DEFAULT_TRAINER):
+        words += ["--trainer", f"FILE.py:{trainer}"]
+    folder = _fold_folder(sources)
+    if folder is not None and FoldFolder(folder, sources.fold).checkpoints():
+        words.append("--continue")
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -268,13 +282,25 @@ def _validation_set(sources: ReportSources) -> _ScoredSet | None:
     held_out = sources.fold != "all"
     return _ScoredSet(
         title=f"validation cases of fold {sources.fold}" if held_out else "training cases",
-        cases_in_words=f"cases that the training of fold {sources.fold} held out."
-        if held_out
-        else "cases that the model was trained on, so the scores say little about unseen cases.",
+        cases_in_words=_validated_in_words(sources),
         predictions=folder / "validation",
         references=references,
         images=lambda: () if raw is None else RawDataset.open(raw).cases,
     )
+
+
+def _validated_in_words(sources: ReportSources) -> str:
+    if sources.fold == "all":
+        return "cases that the model was trained on, so the scores say little about unseen cases."
+    path = _first_file(_inside(sources.preprocessed, SPLITS_FILE))
+    try:
+        split = None if path is None else read_splits(path)[sources.fold]
+    except (SegwrightError, IndexError):  # written since the training, and said by `check`
+        split = None
+    if split is not None and split.overlap:
+        trained = f"{len(split.overlap)} of the {len(split.val)} cases of fold {sources.fold}"
+        return f"cases; the model was trained on {trained}, so the scores say little about unseen cases."
+    return f"cases that the training of fold {sources.fold} held out."
 
 
 def _case_files(

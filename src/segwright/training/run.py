@@ -16,9 +16,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from segwright.dataset import DatasetDescription, Split, create_splits, read_splits, split_for_fold, write_splits
+from segwright.dataset.problems import some
 from segwright.errors import CheckpointError, LockedError, MissingFileError, TrainerError, message
 from segwright.evaluation import Summary
 from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
+from segwright.io import reader_named
 from segwright.io.atomic import write_json_atomic
 from segwright.parallel import available_cores, refuse_too_many_workers
 from segwright.planning.plan import Plan
@@ -27,7 +29,7 @@ from segwright.training.checkpoint import FINAL, newest_checkpoint, restore
 from segwright.training.interrupts import StopRequest, stop_on_signals
 from segwright.training.monitor import LOG_FILE, JsonLinesMonitor, Monitor, MonitorGroup, SilentMonitor
 from segwright.training.trainer import Trainer
-from segwright.training.validation import validate
+from segwright.training.validation import require_usable_cases, validate
 
 Fold = int | Literal["all"]
 SETTINGS_FILE = "settings.json"
@@ -90,6 +92,8 @@ def train(
     description = DatasetDescription.read(preprocessed_folder / "dataset.json")
     store = _open_store(preprocessed_folder / entry.data_identifier, configuration)
     split = _split(preprocessed_folder / "splits_final.json", fold, store)
+    reader = reader_named(plan.image_reader_writer)
+    require_usable_cases(store, split.val, reader=reader, file_ending=description.file_ending)
     trainer = _make_trainer(trainer_class, plan, configuration, fold, description, device)
     model_folder = results_folder / model_folder_name(trainer_class, plan, configuration)
     fold_folder = model_folder / f"fold_{fold}"
@@ -114,6 +118,8 @@ def train(
                 restore(trainer, checkpoint)
         _write_model_files(trainer, preprocessed_folder, model_folder)
         _announce(trainer, start_from=start_from, moved=moved)
+        if fold != "all" and split.overlap:
+            trainer.monitor.event("message", {"text": _warning_of_overlap(split)})
         with stop_on_signals() as stop:
             return _run(trainer, model_folder, preprocessed_folder / "gt_segmentations", start_from, stop)
 
@@ -189,6 +195,16 @@ def _split(path: Path, fold: Fold, store: PreprocessedStore) -> Split:
     if not path.is_file():
         write_splits(path, create_splits(case_ids))
     return split_for_fold(read_splits(path), fold, case_ids)
+
+
+def _warning_of_overlap(split: Split) -> str:
+    """nnU-Net allows it and so only warns, as some hold cases back for no more than watching the loss."""
+    overlap = split.overlap
+    return (
+        f"Warning: {len(overlap)} of {len(split.val)} validation cases are trained on as well ({some(overlap)}), so "
+        "their scores say little about unseen cases. Take them out of 'train' or 'val' of this fold in "
+        "splits_final.json."
+    )
 
 
 @contextmanager

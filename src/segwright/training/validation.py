@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from segwright.errors import ImageError, message
 from segwright.evaluation import Summary, evaluate_folder
 from segwright.inference.export import logits_to_label_map
 from segwright.inference.sliding_window import predict_logits
-from segwright.io import reader_named
+from segwright.io import ImageReaderWriter, reader_named
+from segwright.preprocessing.properties import require_properties
+from segwright.preprocessing.store import PreprocessedStore
 from segwright.training.checkpoint import FINAL
 from segwright.training.interrupts import StopRequest
 
@@ -57,6 +63,32 @@ def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> 
     )
     summary.write(folder / "summary.json")
     return summary
+
+
+def require_usable_cases(
+    store: PreprocessedStore, case_ids: Sequence[str], *, reader: ImageReaderWriter, file_ending: str
+) -> None:
+    """See before training that each case's label map can be brought back to its image's grid and written there.
+
+    Raises:
+        ImageError, CheckpointError: naming the case's properties and the key.
+    """
+    voxel = np.zeros((1, 1, 1), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        for case_id in case_ids:
+            where = store.folder / f"{case_id}.pkl"
+            properties = require_properties(store.read_properties(case_id), where)
+            try:
+                reader.write_labels(voxel, Path(folder) / f"voxel{file_ending}", properties)
+            except ImageError as error:
+                raise ImageError(
+                    message(
+                        where,
+                        expected=f"where its image lies in space, as {reader.name} says it",
+                        got=f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else error,
+                        remedy="Delete this file and preprocess again, which makes it anew.",
+                    )
+                ) from error
 
 
 def _predict_case(trainer: Trainer, case_id: str, path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Names of a package that are imported when they are first asked for, so that importing the package costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a package; `places` has the module of each name, and `:other` where it is called so."""
+
+    def get(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = places[name].partition(":")
+        value = getattr(importlib.import_module(f"{package}.{module}"), attribute or name)
+        setattr(importlib.import_module(package), name, value)
+        return value
+
+    return get
