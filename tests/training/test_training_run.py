@@ -360,3 +360,40 @@ class Diverging(Trainer):
 def test_a_loss_that_is_no_number_names_the_cases(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 0, iteration 0, cases ballTr_00\d, ballTr_00\d"):
         run(tiny, tmp_path, trainer_class=Diverging)
+
+
+class Deleting:
+    """Deletes or replaces the fold's folder at an event, as somebody who tidies up the disk."""
+
+    def __init__(self, folder: Path, at: str, replace: bool) -> None:
+        self.folder, self.at, self.replace = folder, at, replace
+
+    def event(self, name: str, values: Mapping[str, Any]) -> None:
+        if name == self.at and self.folder.exists():
+            shutil.rmtree(self.folder)
+            if self.replace:
+                self.folder.mkdir()
+
+
+@pytest.mark.parametrize("at", ["iteration", "epoch", "validation", "end"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_deleted_during_training_is_an_error(tiny: Any, tmp_path: Path, at: str, replace: bool) -> None:
+    folder = tmp_path / "nnUNetTrainer__nnUNetPlans__tiny" / "fold_0"
+    flags = {"num_epochs": 1, "num_iterations_per_epoch": 1, "num_val_iterations_per_epoch": 1}
+    with pytest.raises(MissingFileError, match="fold_0"):
+        run(tiny, tmp_path, flags, monitor=Deleting(folder, at, replace))
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+class DeletedBeforeSaving(Trainer):
+    """Its folder is deleted during the epoch's validation."""
+
+    def on_validation_epoch_end(self, outputs: list[dict[str, Any]]) -> None:
+        super().on_validation_epoch_end(outputs)
+        shutil.rmtree(self.output_folder)
+
+
+def test_a_checkpoint_does_not_make_a_deleted_folder_again(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="fold_0"):
+        run(tiny, tmp_path, trainer_class=DeletedBeforeSaving)
+    assert not list(tmp_path.glob("*/fold_0"))

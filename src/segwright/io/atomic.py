@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from segwright.errors import WriteError, message
+from segwright.io.kept_folder import refuse_lost_folder
+from segwright.io.leftovers import sweep_once, temporary_prefix
 
 NOT_WRITABLE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG, errno.ENOTDIR}
@@ -24,13 +26,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path, on the same disk and with the same name, that becomes `path` if the block succeeds.
 
     The temporary file lies in a hidden folder beside `path`, so no listing takes it for a finished one and writers
-    that choose the format by the name choose the right one. Missing parent folders are made. After an error nothing
-    is left behind and an older file stays as it was.
+    that choose the format by the name choose the right one. Missing parent folders are made, but none that
+    `kept_folder` keeps. After an error nothing is left behind and an older file stays as it was; what a killed process
+    left in the folder is removed.
 
     Raises:
         WriteError: the disk is full, or the folder cannot be written to.
+        MissingFileError: the kept folder is gone.
     """
     path = Path(path)
+    refuse_lost_folder(path)
     with told_of_writing(path):
         folder = _folder_beside(path)
         try:
@@ -38,6 +43,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             _flush_to_disk(temporary)
             os.replace(temporary, path)
+        except FileNotFoundError as error:
+            refuse_lost_folder(path)
+            if folder.exists():
+                raise
+            raise _not_written(path, error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         _flush_to_disk(path.parent)
@@ -62,7 +72,8 @@ def _folder_beside(path: Path) -> Path:
     """Make a hidden folder; where that fails in whatever way, as in /proc, nothing can be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".segwright-", dir=path.parent))
+        sweep_once(path.parent.absolute())
+        return Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=path.parent))
     except OSError as error:
         raise _not_written(path, error) from error
 

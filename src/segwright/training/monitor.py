@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from segwright.io.kept_folder import refuse_lost_folder
+
 LOG_FILE = "training_log.jsonl"
 KEPT_EVENTS = frozenset({"start", "resume", "epoch", "interrupted", "message", "end"})
 
@@ -37,7 +39,12 @@ class JsonLinesMonitor:
         self.path = path
 
     def event(self, name: str, values: Mapping[str, Any]) -> None:
-        """Append the event, if it is one that is kept."""
+        """Append the event, if it is one that is kept.
+
+        Raises:
+            MissingFileError: the training's folder is gone, whatever the event.
+        """
+        refuse_lost_folder(self.path)
         if name not in KEPT_EVENTS:
             return
         line = json.dumps({"event": name, **values, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")})

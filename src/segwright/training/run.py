@@ -22,6 +22,8 @@ from segwright.evaluation import Summary
 from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.io import reader_named
 from segwright.io.atomic import write_json_atomic
+from segwright.io.kept_folder import kept_folder
+from segwright.io.leftovers import sweep_once
 from segwright.parallel import available_cores, refuse_too_many_workers
 from segwright.planning.plan import Plan
 from segwright.preprocessing.store import PreprocessedStore
@@ -120,7 +122,7 @@ def train(
         _announce(trainer, start_from=start_from, moved=moved)
         if fold != "all" and split.overlap:
             trainer.monitor.event("message", {"text": _warning_of_overlap(split)})
-        with stop_on_signals() as stop:
+        with kept_folder(fold_folder), stop_on_signals() as stop:
             return _run(trainer, model_folder, preprocessed_folder / "gt_segmentations", start_from, stop)
 
 
@@ -232,6 +234,7 @@ def _move_aside(fold_folder: Path) -> Path | None:
     if newest_checkpoint(fold_folder) is None:
         (fold_folder / LOG_FILE).unlink(missing_ok=True)
         return None
+    sweep_once(fold_folder.absolute())
     now = datetime.now().strftime("%Y%m%d_%H%M%S_%f")
     return fold_folder.rename(fold_folder.with_name(f"earlier_{fold_folder.name}_{now}"))
 
