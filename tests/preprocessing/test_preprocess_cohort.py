@@ -17,7 +17,8 @@ from segwright.dataset import RawDataset
 from segwright.errors import DatasetError, LockedError, PlanError
 from segwright.io import reader_named
 from segwright.planning.plan import Plan
-from segwright.preprocessing.cohort import RECORD_NAME, SOURCES_NAME, PreprocessResult, preprocess_dataset
+from segwright.preprocessing.cohort import SOURCES_NAME, PreprocessResult, preprocess_dataset
+from segwright.preprocessing.record import RECORD_NAME
 from segwright.preprocessing.store import PreprocessedStore
 
 PLANS = Path(__file__).parent.parent / "golden" / "plans" / "Dataset903_Hippo__nnUNetPlans.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from segwright.dataset.case_size import largest_case_voxels
 from segwright.dataset.cases import Case, read_case_image
@@ -24,22 +22,19 @@ from segwright.io import reader_named
 from segwright.io.atomic import flush_folders, told_of_writing, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
-from segwright.planning.configuration import Configuration, Resampling
+from segwright.planning.configuration import Configuration
 from segwright.planning.plan import Plan
 from segwright.preprocessing.pipeline import crop_case, fit_case
+from segwright.preprocessing.record import RECORD_NAME, Record, record_of
 from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
 
 REFERENCES_NAME = "gt_segmentations"
-RECORD_NAME = Path(OWN_FOLDER) / "preprocessing.json"
 SOURCES_NAME = Path(OWN_FOLDER) / "sources.jsonl"
 # there while cases are written that are not flushed to the disk yet
 _UNFLUSHED_NAME = Path(OWN_FOLDER) / "unflushed"
-_RECORD_FORMAT = 1
 _WORKER_BYTES = 300 << 20
 _BYTES_PER_VOXEL = 30
 _BYTES_PER_VOXEL_AND_CHANNEL = 12
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,9 @@ def preprocess_dataset(
         _copy_splits(dataset.folder / SPLITS_NAME, preprocessed_folder / SPLITS_NAME)
         for configuration in configurations:
             _prepare_folder(
-                preprocessed_folder / configuration.data_identifier, _record(plan, configuration, dataset), overwrite
+                preprocessed_folder / configuration.data_identifier,
+                record_of(plan, configuration, dataset.description),
+                overwrite,
             )
         folders = [preprocessed_folder / configuration.data_identifier for configuration in configurations]
         removed = _remove_abandoned_cases(folders, dataset)
@@ -254,7 +251,8 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
     for name in names:
         configuration = plan.configuration(name)
         first = chosen.setdefault(configuration.data_identifier, configuration)
-        if _record(plan, first, dataset) != _record(plan, configuration, dataset):
+        records = [record_of(plan, each, dataset.description) for each in (first, configuration)]
+        if records[0] != records[1]:
             raise PlanError(
                 message(
                     f"plans, configurations '{first.name}' and '{name}', key 'data_identifier'",
@@ -264,44 +262,6 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
                 )
             )
     return tuple(chosen.values())
-
-
-def _record(plan: Plan, configuration: Configuration, dataset: RawDataset) -> Record:
-    """Everything that decides the arrays, as JSON gives it back."""
-    intensities = {
-        channel: plan.foreground_intensity_properties_per_channel.get(str(channel))
-        for channel, scheme in enumerate(configuration.normalization_schemes)
-        if scheme == "CTNormalization"
-    }
-    record: Record = json.loads(
-        json.dumps(
-            {
-                "format": _RECORD_FORMAT,
-                "preprocessor_name": configuration.preprocessor_name,
-                "image_reader_writer": plan.image_reader_writer,
-                "transpose_forward": plan.transpose_forward,
-                "spacing": configuration.spacing_mm,
-                "normalization_schemes": configuration.normalization_schemes,
-                "use_mask_for_norm": configuration.use_mask_for_norm,
-                "foreground_intensities_for_ct": intensities,
-                "resampling_data": _resampling(configuration.resampling_data),
-                "resampling_seg": _resampling(configuration.resampling_seg),
-                "labels": dataset.description.raw.get("labels"),
-            },
-            default=dict,
-        )
-    )
-    return record
-
-
-def _resampling(resampling: Resampling) -> Record:
-    return {
-        "function": resampling.function,
-        "order": resampling.order,
-        "order_z": resampling.order_z,
-        "force_separate_z": resampling.force_separate_z,
-        **resampling.kwargs,
-    }
 
 
 def _prepare_folder(folder: Path, record: Record, overwrite: bool) -> None:

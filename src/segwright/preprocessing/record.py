@@ -1,0 +1,86 @@
+"""How a folder of preprocessed cases was made, noted in it: what decides the arrays, from plan and dataset.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from segwright.dataset.description import DatasetDescription
+from segwright.errors import PlanError, message
+from segwright.io.json_file import read_json
+from segwright.planning.configuration import Configuration, Resampling
+from segwright.planning.fields import as_object
+from segwright.planning.plan import Plan
+from segwright.preprocessing.store import OWN_FOLDER
+
+RECORD_NAME = Path(OWN_FOLDER) / "preprocessing.json"
+_FORMAT = 1
+
+Record = dict[str, Any]
+
+
+def record_of(plan: Plan, configuration: Configuration, description: DatasetDescription) -> Record:
+    """Everything that decides the arrays, as JSON gives it back."""
+    intensities = {
+        channel: plan.foreground_intensity_properties_per_channel.get(str(channel))
+        for channel, scheme in enumerate(configuration.normalization_schemes)
+        if scheme == "CTNormalization"
+    }
+    record: Record = json.loads(
+        json.dumps(
+            {
+                "format": _FORMAT,
+                "preprocessor_name": configuration.preprocessor_name,
+                "image_reader_writer": plan.image_reader_writer,
+                "transpose_forward": plan.transpose_forward,
+                "spacing": configuration.spacing_mm,
+                "normalization_schemes": configuration.normalization_schemes,
+                "use_mask_for_norm": configuration.use_mask_for_norm,
+                "foreground_intensities_for_ct": intensities,
+                "resampling_data": resampling_record(configuration.resampling_data),
+                "resampling_seg": resampling_record(configuration.resampling_seg),
+                "labels": description.raw.get("labels"),
+            },
+            default=dict,
+        )
+    )
+    return record
+
+
+def resampling_record(resampling: Resampling) -> Record:
+    """What decides how an array is resampled."""
+    return {
+        "function": resampling.function,
+        "order": resampling.order,
+        "order_z": resampling.order_z,
+        "force_separate_z": resampling.force_separate_z,
+        **resampling.kwargs,
+    }
+
+
+def refuse_other_preprocessing(
+    folder: Path, plan: Plan, configuration: Configuration, description: DatasetDescription
+) -> None:
+    """Compare how a folder was made with a plan; of nnU-Net's own folders, which say nothing, all is taken as it is.
+
+    Raises:
+        PlanError: they differ, with the keys and both values.
+    """
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        return
+    made, wanted = (
+        as_object(read_json(path, error=PlanError), str(path)),
+        record_of(plan, configuration, description),
+    )
+    differing = [key for key in wanted if made.get(key) != wanted[key]]
+    if differing:
+        raise PlanError(
+            message(
+                f"{folder}, which was preprocessed with another plan or dataset.json",
+                expected="; ".join(f"{key} {wanted[key]}" for key in differing),
+                got="; ".join(f"{key} {made.get(key)}" for key in differing),
+                remedy=f"Run `segwright preprocess DATASET -c {configuration.name}`, or put the values back.",
+            )
+        )
