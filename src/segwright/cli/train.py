@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,6 +57,14 @@ def train(
     seed: SeedOption = None,
     device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--continue", help="Go on from the last checkpoint.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of the same fold instead."),
+    ] = None,
+    accept_plan: Annotated[
+        bool,
+        typer.Option("--accept-plan", help="Go on though the plan changed, where the weights mean the same with it."),
+    ] = False,
     workers: LoaderWorkersOption = None,
     workspace: WorkspaceOption = None,
 ) -> int:
@@ -88,10 +97,25 @@ def train(
         ),
         device=choose_device(device),
         resume=resume,
+        checkpoint=checkpoint,
+        accept_plan=accept_plan,
         workers=workers,
         watch=TerminalWatch(terminal),
     )
-    return finish(terminal, outcome, again=[*(word for word in sys.argv[1:] if word != "--continue"), "--continue"])
+    return finish(terminal, outcome, again=_words_to_go_on(sys.argv[1:]))
+
+
+def _words_to_go_on(words: Sequence[str]) -> list[str]:
+    """The same command with --continue, which goes on from what was reached since the checkpoint that was named."""
+    named = [word == "--checkpoint" for word in ["", *words]]
+    return [
+        *(
+            word
+            for word, is_file in zip(words, named, strict=False)
+            if not is_file and word not in ("--continue", "--checkpoint") and not word.startswith("--checkpoint=")
+        ),
+        "--continue",
+    ]
 
 
 def training_flags(

@@ -60,6 +60,12 @@ class TrainingView:
         if values["earlier_training_moved_to"]:
             self.terminal.note(f"An earlier training of this fold was moved to {values['earlier_training_moved_to']}.")
 
+        for change in values["accepted_plan_changes"]:
+            self.terminal.note(f"Accepted, though the weights were made with another plan: {change}.")
+
+    def _damaged_checkpoint(self, values: Mapping[str, Any]) -> None:
+        self._line(f"{values['problem']} An older one is used.")
+
     def _resume(self, values: Mapping[str, Any]) -> None:
         self._start(values)
         self.terminal.note(

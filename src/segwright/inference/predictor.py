@@ -18,6 +18,7 @@ from segwright.errors import CheckpointError, MissingFileError, SettingsError, m
 from segwright.inference.export import logits_to_label_map
 from segwright.inference.sliding_window import predict_logits
 from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
+from segwright.interop.plan_changes import PlanChange, changes_since, refuse_changes
 from segwright.interop.weights import load_state_dict
 from segwright.io import Image
 from segwright.networks import build_network
@@ -73,10 +74,12 @@ class Predictor:
         names = _folds(model_folder, folds, checkpoint_name)
         networks: list[nn.Module] = []
         first: Checkpoint | None = None
+        changes: dict[str, PlanChange] = {}
         for name in names:
             checkpoint = Checkpoint.read(model_folder / f"fold_{name}" / checkpoint_name)
             first = first or checkpoint.without_tensors()
             _check_same_configuration(checkpoint, first)
+            changes.update(_harmless_changes(checkpoint, plan, description))
             network = _network(plan.configuration(checkpoint.configuration), description)
             load_state_dict(network, checkpoint.network_weights, where=checkpoint.where)
             networks.append(network.to(device).eval())
@@ -90,7 +93,7 @@ class Predictor:
             step_size=step_size,
             device=torch.device(device),
             folds=names,
-            warnings=_warnings(first),
+            warnings=(*_warnings(first), *(f"plans.json was edited: {change}." for change in changes.values())),
         )
 
     def predict_image(self, image: Image, *, progress: Progress | None = None) -> NDArray[Any]:
@@ -148,6 +151,18 @@ def _check_same_configuration(checkpoint: Checkpoint, first: Checkpoint) -> None
                 remedy="Keep the folds of one configuration in a model folder, or name the folds to use.",
             )
         )
+
+
+def _harmless_changes(checkpoint: Checkpoint, plan: Plan, description: DatasetDescription) -> dict[str, PlanChange]:
+    """What was edited in plans.json and dataset.json since the training, by key, if the weights mean the same still."""
+    changes = changes_since(checkpoint, plan, description, checkpoint.configuration)
+    refuse_changes(
+        [change for change in changes if not change.is_harmless],
+        where=f"{plan.where}, or dataset.json beside it",
+        made=checkpoint.where,
+        remedies="Put the values back; the weights mean something else with these.",
+    )
+    return {change.key: change for change in changes}
 
 
 def _network(configuration: Configuration, description: DatasetDescription) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ def train_fold(
     flags: Mapping[str, Any] | None = None,
     device: torch.device | None = None,
     resume: bool = False,
+    checkpoint: Path | None = None,
+    accept_plan: bool = False,
     workers: int | None = None,
     watch: Watch = QUIET,
 ) -> TrainingOutcome:
@@ -42,6 +45,8 @@ def train_fold(
             flags=flags,
             device=device,
             resume=resume,
+            checkpoint=checkpoint,
+            accept_plan=accept_plan,
             monitor=monitor,
             loader_workers=workers,
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +19,6 @@ from segwright.training.history import History
 if TYPE_CHECKING:
     from segwright.training.trainer import Trainer
 
-FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
 _SHAPED_AS_PARAMETER = frozenset({"momentum_buffer", "exp_avg", "exp_avg_sq"})
 
 
@@ -30,11 +28,6 @@ class TrainingState:
 
     step: int
     train_losses: tuple[float, ...]
-
-
-def newest_checkpoint(fold_folder: Path) -> Path | None:
-    """The checkpoint that `--continue` goes on from: final, latest, best, the first that exists (nnU-Net's order)."""
-    return next((fold_folder / name for name in (FINAL, LATEST, BEST) if (fold_folder / name).is_file()), None)
 
 
 def checkpoint_of(trainer: Trainer) -> Checkpoint:

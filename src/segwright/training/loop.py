@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from segwright.errors import TrainingError
+from segwright.results import LATEST
 from segwright.training.chance import Moment, draw_for
-from segwright.training.checkpoint import LATEST, TrainingState
+from segwright.training.checkpoint import TrainingState
 from segwright.training.interrupts import StopRequest
 from segwright.training.sampling import SampleIndex
 from segwright.training.schedule import IterationWarmupSchedule

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 from segwright.io.kept_folder import refuse_lost_folder
 
 LOG_FILE = "training_log.jsonl"
-KEPT_EVENTS = frozenset({"start", "resume", "epoch", "interrupted", "message", "end"})
+KEPT_EVENTS = frozenset({"damaged_checkpoint", "start", "resume", "epoch", "interrupted", "message", "end"})
 
 
 class Monitor(Protocol):
     """Receives the events of a training.
 
-    Events: `start`, `resume`, `iteration`, `epoch`, `message`, `checkpoint`, `validation`, `interrupted`, `end`.
+    Events: `damaged_checkpoint`, `start`, `resume`, `iteration`, `epoch`, `message`, `checkpoint`, `validation`,
+    `interrupted`, `end`.
     """
 
     def event(self, name: str, values: Mapping[str, Any]) -> None:

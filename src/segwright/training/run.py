@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,24 +16,26 @@ from filelock import FileLock, Timeout
 
 from segwright.dataset import DatasetDescription, Split, create_splits, read_splits, split_for_fold, write_splits
 from segwright.dataset.problems import some
-from segwright.errors import CheckpointError, LockedError, MissingFileError, TrainerError, message
+from segwright.errors import LockedError, MissingFileError, TrainerError, message
 from segwright.evaluation import Summary
-from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
+from segwright.interop.checkpoint import NNUNET_TRAINER
+from segwright.interop.plan_changes import PlanChange
 from segwright.io import reader_named
 from segwright.io.atomic import write_json_atomic
 from segwright.io.kept_folder import kept_folder
 from segwright.io.leftovers import sweep_once
 from segwright.parallel import available_cores, refuse_too_many_workers
 from segwright.planning.plan import Plan
+from segwright.preprocessing.record import refuse_other_preprocessing
 from segwright.preprocessing.store import PreprocessedStore
-from segwright.training.checkpoint import FINAL, newest_checkpoint, restore
+from segwright.results import FINAL, LATEST, Fold, FoldFolder, ModelFolder
+from segwright.training.checkpoint import restore
+from segwright.training.continuation import Start, choose_start, refuse_other_plan
 from segwright.training.interrupts import StopRequest, stop_on_signals
-from segwright.training.monitor import LOG_FILE, JsonLinesMonitor, Monitor, MonitorGroup, SilentMonitor
+from segwright.training.monitor import JsonLinesMonitor, Monitor, MonitorGroup, SilentMonitor
 from segwright.training.trainer import Trainer
 from segwright.training.validation import require_usable_cases, validate
 
-Fold = int | Literal["all"]
-SETTINGS_FILE = "settings.json"
 MAX_LOADER_WORKERS = 12
 
 
@@ -48,10 +49,10 @@ class TrainingOutcome:
     summary: Summary | None
 
 
-def model_folder_name(trainer_class: type[Trainer], plan: Plan, configuration_name: str) -> str:
-    """Name of a model's folder, as nnU-Net builds it; `Trainer` goes by nnU-Net's name, so that both tools find it."""
+def model_folder_of(results_folder: Path, trainer_class: type[Trainer], plan: Plan, configuration: str) -> ModelFolder:
+    """The folder of a model, as nnU-Net names it; `Trainer` goes by nnU-Net's name, so that both tools find it."""
     trainer = NNUNET_TRAINER if trainer_class is Trainer else trainer_class.__name__
-    return f"{trainer}__{plan.plans_name}__{configuration_name}"
+    return ModelFolder.named(results_folder, trainer=trainer, plans=plan.plans_name, configuration=configuration)
 
 
 def train(
@@ -65,6 +66,8 @@ def train(
     flags: Mapping[str, Any] | None = None,
     device: torch.device | None = None,
     resume: bool = False,
+    checkpoint: Path | None = None,
+    accept_plan: bool = False,
     monitor: Monitor | None = None,
     loader_workers: int | None = None,
 ) -> TrainingOutcome:
@@ -79,7 +82,10 @@ def train(
         trainer_class: `Trainer` or a class that inherits it.
         flags: settings that overrule class and plan, by the names of `planning.budget.SETTING_NAMES`, and `recipe`.
         device: to train on; the CPU by default.
-        resume: go on from the newest checkpoint of the fold. Without it an earlier training is moved aside.
+        resume: go on from the newest checkpoint of the fold that is whole. Without it an earlier training is moved
+            aside.
+        checkpoint: file of this configuration and fold to go on from instead. What is newer than it is moved aside.
+        accept_plan: go on though the plan has changed, if the weights mean the same with it (patch size, ...).
         monitor: receives the events.
         loader_workers: processes that load batches; by default as the cores allow.
 
@@ -94,58 +100,52 @@ def train(
     description = DatasetDescription.read(preprocessed_folder / "dataset.json")
     store = _open_store(preprocessed_folder / entry.data_identifier, configuration)
     split = _split(preprocessed_folder / "splits_final.json", fold, store)
+    trainer = _make_trainer(trainer_class, plan, configuration, fold, description, device)
+    plan = replace(trainer.plan, where=plan.where)  # a user's class may have changed it
+    refuse_other_preprocessing(store.folder, plan, plan.configuration(configuration), description)
     reader = reader_named(plan.image_reader_writer)
     require_usable_cases(store, split.val, reader=reader, file_ending=description.file_ending)
-    trainer = _make_trainer(trainer_class, plan, configuration, fold, description, device)
-    model_folder = results_folder / model_folder_name(trainer_class, plan, configuration)
-    fold_folder = model_folder / f"fold_{fold}"
-    model_folder.mkdir(parents=True, exist_ok=True)
-    with _locked(model_folder / f".fold_{fold}.lock", fold_folder):
-        start_from = newest_checkpoint(fold_folder) if resume else None
-        checkpoint = None if start_from is None else _read(start_from, configuration)
-        moved = _move_aside(fold_folder) if start_from is None else None
-        fold_folder.mkdir(exist_ok=True)
-        monitors = MonitorGroup([monitor or SilentMonitor(), JsonLinesMonitor(fold_folder / LOG_FILE)])
-        with _put_back_if_refused(moved, fold_folder):
+    model = model_folder_of(results_folder, trainer_class, plan, configuration)
+    model.path.mkdir(parents=True, exist_ok=True)
+    folder = model.fold(fold)
+    with _locked(model.lock_file(fold), folder.path):
+        start = choose_start(folder, configuration, resume=resume, chosen=checkpoint)
+        accepted = refuse_other_plan(
+            plan, description, configuration, model=model, fold=fold, start=start, accept=accept_plan
+        )
+        moved = None if start is not None and start.in_place else _move_aside(folder)
+        folder.path.mkdir(exist_ok=True)
+        with _put_back_if_refused(moved, folder.path):
             trainer.prepare(
                 store=store,
                 split=split,
-                output_folder=fold_folder,
+                output_folder=folder.path,
                 flags=flags,
-                resumed=None if checkpoint is None else checkpoint.settings,
-                monitor=monitors,
+                resumed=None if start is None else start.checkpoint.settings,
+                monitor=MonitorGroup([monitor or SilentMonitor(), JsonLinesMonitor(folder.log)]),
                 loader_workers=_loader_workers(device) if loader_workers is None else loader_workers,
             )
-            if checkpoint is not None:
-                restore(trainer, checkpoint)
-        _write_model_files(trainer, preprocessed_folder, model_folder)
-        _announce(trainer, start_from=start_from, moved=moved)
-        if fold != "all" and split.overlap:
-            trainer.monitor.event("message", {"text": _warning_of_overlap(split)})
-        with kept_folder(fold_folder), stop_on_signals() as stop:
-            return _run(trainer, model_folder, preprocessed_folder / "gt_segmentations", start_from, stop)
+            if start is not None:
+                _go_on_from(start, trainer)
+        _write_model_files(trainer, preprocessed_folder, model)
+        _announce(trainer, start=start, moved=moved, accepted=accepted)
+        start_from = None if start is None else start.path
+        del start  # its weights and optimizer state are in the trainer now
+        with kept_folder(folder.path), stop_on_signals() as stop:
+            return _run(trainer, model.path, preprocessed_folder / "gt_segmentations", start_from, stop)
 
 
-def _read(path: Path, configuration: str) -> Checkpoint:
-    """Read a checkpoint to go on from, and see that it belongs to this configuration."""
-    checkpoint = Checkpoint.read(path)
-    if checkpoint.configuration != configuration:
-        raise CheckpointError(
-            message(
-                path,
-                expected=f"a checkpoint of configuration '{configuration}'",
-                got=f"one of '{checkpoint.configuration}'",
-                remedy="Name the configuration it was trained with, or start anew without --continue.",
-            )
-        )
-    return checkpoint
+def _go_on_from(start: Start, trainer: Trainer) -> None:
+    restore(trainer, start.checkpoint)
+    if not start.in_place:
+        start.checkpoint.write(trainer.output_folder / LATEST)
 
 
 def _run(
     trainer: Trainer, model_folder: Path, references: Path, start_from: Path | None, stop: StopRequest
 ) -> TrainingOutcome:
     fold_folder = trainer.output_folder
-    trained = start_from is not None and start_from.name == FINAL and trainer.current_epoch >= trainer.num_epochs
+    trained = start_from == fold_folder / FINAL and trainer.current_epoch >= trainer.num_epochs
     if not trained and not trainer.run_training(stop):
         return TrainingOutcome(fold_folder, model_folder, finished=False, summary=None)
     summary = validate(trainer, reference_folder=references, stop=stop)
@@ -229,14 +229,13 @@ def _locked(lock_file: Path, fold_folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _move_aside(fold_folder: Path) -> Path | None:
-    """Keep an earlier training of this fold under another name, one that nnU-Net does not take for a fold."""
-    if newest_checkpoint(fold_folder) is None:
-        (fold_folder / LOG_FILE).unlink(missing_ok=True)
+def _move_aside(folder: FoldFolder) -> Path | None:
+    """Keep an earlier training of this fold under another name."""
+    if not folder.checkpoints():
+        folder.log.unlink(missing_ok=True)
         return None
-    sweep_once(fold_folder.absolute())
-    now = datetime.now().strftime("%Y%m%d_%H%M%S_%f")
-    return fold_folder.rename(fold_folder.with_name(f"earlier_{fold_folder.name}_{now}"))
+    sweep_once(folder.path.absolute())
+    return folder.path.rename(folder.name_if_moved_aside())
 
 
 @contextmanager
@@ -257,14 +256,14 @@ def _loader_workers(device: torch.device) -> int:
     return min(cores - 1, 1) if device.type == "cpu" else min(cores, MAX_LOADER_WORKERS)
 
 
-def _write_model_files(trainer: Trainer, preprocessed_folder: Path, model_folder: Path) -> None:
-    trainer.plan.write(model_folder / "plans.json")
-    trainer.description.write(model_folder / "dataset.json")
+def _write_model_files(trainer: Trainer, preprocessed_folder: Path, model: ModelFolder) -> None:
+    trainer.plan.write(model.plans)
+    trainer.description.write(model.dataset)
     fingerprint = preprocessed_folder / "dataset_fingerprint.json"
     if fingerprint.is_file():
-        shutil.copyfile(fingerprint, model_folder / fingerprint.name)
+        shutil.copyfile(fingerprint, model.path / fingerprint.name)
     settings = {**trainer.budget.to_json(len(trainer.split.train)), "environment": _environment(trainer)}
-    write_json_atomic(trainer.output_folder / SETTINGS_FILE, settings)
+    write_json_atomic(model.fold(trainer.fold).settings, settings)
     public = {name: str(value) for name, value in vars(trainer).items() if not name.startswith("_")}
     public.pop("plan", None)
     write_json_atomic(trainer.output_folder / "debug.json", {**public, **_environment(trainer)})
@@ -287,10 +286,12 @@ def _environment(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _announce(trainer: Trainer, *, start_from: Path | None, moved: Path | None) -> None:
+def _announce(trainer: Trainer, *, start: Start | None, moved: Path | None, accepted: Sequence[PlanChange]) -> None:
     budget = trainer.budget
+    for problem in () if start is None else start.damaged:
+        trainer.monitor.event("damaged_checkpoint", {"problem": problem})
     trainer.monitor.event(
-        "start" if start_from is None else "resume",
+        "start" if start is None else "resume",
         {
             "configuration": trainer.configuration_name,
             "fold": trainer.fold,
@@ -301,7 +302,10 @@ def _announce(trainer: Trainer, *, start_from: Path | None, moved: Path | None) 
             "validation_cases": len(trainer.split.val),
             "epoch": trainer.current_epoch,
             "step": trainer.state.step,
-            "from_checkpoint": None if start_from is None else str(start_from),
+            "from_checkpoint": None if start is None else str(start.path),
+            "accepted_plan_changes": [str(change) for change in accepted],
             "earlier_training_moved_to": None if moved is None else str(moved),
         },
     )
+    if trainer.fold != "all" and trainer.split.overlap:
+        trainer.monitor.event("message", {"text": _warning_of_overlap(trainer.split)})

@@ -19,9 +19,10 @@ from segwright.networks import build_network
 from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_budget
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.store import PreprocessedStore
+from segwright.results import BEST, FINAL, LATEST
 from segwright.task import Task
 from segwright.training.chance import Moment, draw_for, generators_kept, seed_generators, seed_of_fold
-from segwright.training.checkpoint import BEST, FINAL, LATEST, TrainingState, checkpoint_of
+from segwright.training.checkpoint import TrainingState, checkpoint_of
 from segwright.training.history import History
 from segwright.training.interrupts import StopRequest
 from segwright.training.loading import PatchDataset, Sampling, StepSampler, batches_of, make_loader

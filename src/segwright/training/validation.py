@@ -17,7 +17,7 @@ from segwright.inference.sliding_window import predict_logits
 from segwright.io import ImageReaderWriter, reader_named
 from segwright.preprocessing.properties import require_properties
 from segwright.preprocessing.store import PreprocessedStore
-from segwright.training.checkpoint import FINAL
+from segwright.results import FINAL
 from segwright.training.interrupts import StopRequest
 
 if TYPE_CHECKING:

@@ -1,0 +1,129 @@
+"""What a training goes on from, and whether it may: the checkpoint must be whole, and its plan the plan of now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segwright.dataset import DatasetDescription
+from segwright.errors import CheckpointError, message
+from segwright.interop.checkpoint import Checkpoint
+from segwright.interop.plan_changes import PlanChange, changes_since, plan_changes, refuse_changes
+from segwright.planning.plan import Plan
+from segwright.results import Fold, FoldFolder, ModelFolder
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that a training goes on from.
+
+    `in_place` says whether the fold's folder goes on as it is: not where another checkpoint than its newest was chosen.
+    `damaged` holds what is wrong with newer ones that were passed over.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    in_place: bool = True
+    damaged: tuple[str, ...] = ()
+
+
+def choose_start(folder: FoldFolder, configuration: str, *, resume: bool, chosen: Path | None) -> Start | None:
+    """Read the chosen checkpoint, or to `resume` the newest one that is whole; None starts anew.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it is damaged (of several, all of them), holds no training, or one of something else.
+    """
+    start = _chosen(folder, chosen) if chosen is not None else _newest_whole(folder) if resume else None
+    if start is not None:
+        _refuse_foreign(start.checkpoint, configuration=configuration, fold=folder.fold)
+    return start
+
+
+def _chosen(folder: FoldFolder, path: Path) -> Start:
+    checkpoint = _read(path)
+    newest = next(iter(folder.checkpoints()), None)
+    if newest is not None and newest.samefile(path):
+        return Start(newest, checkpoint)
+    return Start(path, checkpoint, in_place=False)
+
+
+def _newest_whole(folder: FoldFolder) -> Start | None:
+    damaged: list[str] = []
+    for path in folder.checkpoints():
+        try:
+            return Start(path, _read(path), damaged=tuple(damaged))
+        except CheckpointError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise CheckpointError(
+            message(
+                folder.path,
+                expected="a checkpoint to go on from",
+                got=" ".join(damaged),
+                remedy="Copy one back from elsewhere, name one with --checkpoint, or start anew without --continue.",
+            )
+        )
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    checkpoint = Checkpoint.read(path)
+    _ = checkpoint.progress  # raises where it holds no state of a training
+    return checkpoint
+
+
+def _refuse_foreign(checkpoint: Checkpoint, *, configuration: str, fold: Fold) -> None:
+    """See that a checkpoint belongs to this configuration and fold: one of another has seen the validation cases."""
+    trained = (checkpoint.configuration, checkpoint.fold or str(fold))
+    if trained != (configuration, str(fold)):
+        raise CheckpointError(
+            message(
+                checkpoint.where,
+                expected=f"a checkpoint of configuration '{configuration}', fold {fold}",
+                got=f"one of '{trained[0]}', fold {trained[1]}",
+                remedy="Name the configuration and fold it was trained with, or start anew without --continue.",
+            )
+        )
+
+
+def refuse_other_plan(
+    plan: Plan,
+    description: DatasetDescription,
+    configuration: str,
+    *,
+    model: ModelFolder,
+    fold: Fold,
+    start: Start | None,
+    accept: bool,
+) -> tuple[PlanChange, ...]:
+    """Compare the plan with that of the checkpoint and of the other folds, whose plans.json will be written anew.
+
+    With `accept` changes that leave the meaning of the weights as it is are returned.
+
+    Raises:
+        PlanError: naming the keys that differ.
+    """
+    found: list[PlanChange] = []
+
+    def compare(changes: tuple[PlanChange, ...], made: str) -> None:
+        _refuse(changes, where=f"{plan.where}, configuration '{configuration}'", made=made, accept=accept)
+        found.extend(change for change in changes if change not in found)
+
+    if start is not None:
+        compare(changes_since(start.checkpoint, plan, description, configuration), str(start.path))
+    others = [other for other in model.folds() if other.fold != fold and other.checkpoints()]
+    if others and model.plans.is_file() and model.dataset.is_file():
+        trained = Plan.read(model.plans), DatasetDescription.read(model.dataset)
+        compare(plan_changes(trained, (plan, description), configuration), f"{others[0].path} of the same model")
+    return tuple(found)
+
+
+def _refuse(changes: tuple[PlanChange, ...], *, where: str, made: str, accept: bool) -> None:
+    harmless = all(change.is_harmless for change in changes)
+    if accept and harmless:
+        return
+    remedies = "Put the values back, or give the plans file another name and 'plans_name', for a model of its own."
+    if harmless:
+        remedies += " The weights mean the same with both: --accept-plan goes on with the new values."
+    refuse_changes(changes, where=where, made=made, remedies=remedies)
