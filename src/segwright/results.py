@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from segwright.errors import MissingFileError, SettingsError, message
+from segwright.names import parse_name
 
 Fold = int | Literal["all"]
 
@@ -96,8 +97,13 @@ class ModelFolder:
 
     @classmethod
     def named(cls, results: Path, *, trainer: str, plans: str, configuration: str) -> ModelFolder:
-        """The folder of a model in a data set's `results`, there or not."""
-        return cls(results / f"{trainer}__{plans}__{configuration}")
+        """The folder of a model in a data set's `results`, there or not.
+
+        Raises:
+            SettingsError: the name cannot be that of a folder.
+        """
+        name = f"{trainer}__{plans}__{configuration}"
+        return cls(results / parse_name(name, where=f"{results}, name of a model folder", error=SettingsError))
 
     @classmethod
     def all_in(cls, results: Path, *, plans: str, configuration: str | None = None) -> tuple[ModelFolder, ...]:

@@ -106,7 +106,7 @@ def test_another_reader_measures_again(segwright, workspace: Path) -> None:
 def test_a_plans_name_that_leads_elsewhere_is_refused(segwright, workspace: Path, name: str) -> None:
     outcome = segwright("plan", 1, "--workspace", workspace, "--workers", 1, "--plans-name", name)
     assert outcome.code == 2
-    assert "--plans-name: expected a name of letters" in outcome.err
+    assert "--plans-name" in outcome.err
 
 
 def test_plan_options(segwright, workspace: Path) -> None:

@@ -79,6 +79,14 @@ def test_a_reader_may_be_asked_for(value: Any, name: str | None) -> None:
         ({"numTraining": -1}, r"key 'numTraining'.*got -1"),
         ({"file_ending": "nii.gz"}, r"key 'file_ending': expected the ending .* got 'nii\.gz'"),
         ({"file_ending": 5}, r"key 'file_ending'.*got 5"),
+        *(
+            ({"file_ending": ending}, "key 'file_ending'")
+            for ending in ("./../x", ".\\x", ".n\0", ".n ", "." + "x" * 99)
+        ),
+        *(
+            ({"dataset": {case_id: {"images": ["a"], "label": "a"}}}, "key 'dataset'")
+            for case_id in ("/abs/v", "../../esc", "a/b", "a\\b", "..", ".a", "", "a\x1b[2J", " a", "x" * 300)
+        ),
         ({"overwrite_image_reader_writer": 5}, r"key 'overwrite_image_reader_writer': expected the name of a reader"),
         ({"dataset": []}, r"key 'dataset': expected an object such as"),
         (

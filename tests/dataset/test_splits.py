@@ -85,6 +85,8 @@ def test_splits_come_back_as_nnunet_writes_them(tmp_path: Path) -> None:
         ([{"train": [], "val": ["a"]}], r"fold 0, key 'train': expected at least one case, got none"),
         ([{"train": ["a", "b", "a"], "val": []}], r"fold 0, key 'train': expected each case once, got twice: a"),
         (["a"], r"fold 0, key 'train'"),
+        ([{"train": ["../../esc"], "val": []}], r"fold 0, key 'train'.*esc"),
+        ([{"train": ["a"], "val": ["/etc/x"]}], r"fold 0, key 'val'.*etc"),
     ],
 )
 def test_a_malformed_file_is_told_by_fold_and_key(tmp_path: Path, value: Any, said: str) -> None:

@@ -313,3 +313,22 @@ def test_planning_again_keeps_what_was_made_by_hand(plan: Plan) -> None:
     assert merged.configuration("mine").batch_size == 4
     assert merged.configuration("3d_fullres").batch_size == 2
     assert merged.configuration_names == (*plan.configuration_names, "mine")
+
+
+ESCAPES = ["../esc", "/esc", "a/b", "a\\b", "..", ".x", "a\x1b[2J", "a\0", "x" * 300, " a"]
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize("key", ["plans_name", "dataset_name"])
+def test_a_name_of_a_plan_that_leads_elsewhere_is_refused(plan: Plan, key: str, name: str) -> None:
+    with pytest.raises(PlanError, match=f"here, key '{key}'"):
+        Plan.from_json({**plan.raw, key: name}, where="here")
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize("key", ["data_identifier", "previous_stage", "next_stage"])
+def test_a_name_of_a_configuration_that_leads_elsewhere_is_refused(plan: Plan, key: str, name: str) -> None:
+    with pytest.raises(PlanError, match=f"configuration '3d_fullres', key '{key}'"):
+        edited(plan, **{key: name}).configuration("3d_fullres")
+    with pytest.raises(PlanError, match="key 'configurations'"):
+        plan.with_configuration(name, {"inherits_from": "3d_fullres"})

@@ -340,6 +340,13 @@ def test_a_foreign_init_is_told_what_to_take(tiny: Any, tmp_path: Path) -> None:
         run(tiny, tmp_path, trainer_class=OfAnotherAge)
 
 
+def test_a_class_whose_name_is_no_folders_is_refused(tiny: Any, tmp_path: Path) -> None:
+    for name in ("../../esc", "T" * 300):
+        with pytest.raises(SettingsError):
+            run(tiny, tmp_path / "results", trainer_class=type(name, (Trainer,), {}))
+    assert not list(tmp_path.rglob("*esc*"))
+
+
 def test_a_start_that_left_no_checkpoint_leaves_no_clutter(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
         run(tiny, tmp_path, trainer_class=Diverging)

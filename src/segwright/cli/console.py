@@ -1,4 +1,7 @@
-"""The one place that prints: answers on stdout, everything else on stderr, progress with the time left."""
+"""The one place that prints: answers on stdout, everything else on stderr, progress with the time left.
+
+What is printed may come from files of others, so no control character reaches the terminal, only its escape.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from segwright.names import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +47,7 @@ class Terminal:
 
     def answer(self, text: str) -> None:
         """Print an answer on stdout."""
-        self.out.print(text)
+        self.out.print(printable(text))
 
     def json(self, value: Any) -> None:
         """Print an answer for a program: JSON and nothing else on stdout; what is no number becomes null."""
@@ -50,11 +55,11 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Say something on stderr."""
-        self.err.print(text)
+        self.err.print(printable(text))
 
     def error(self, text: str) -> None:
         """Say what went wrong on stderr."""
-        self.err.print(f"Error: {text}")
+        self.note(f"Error: {text}")
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", answer: bool = False
@@ -63,12 +68,12 @@ class Terminal:
         from rich import box
         from rich.table import Table
 
-        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        table = Table(title=printable(title) or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         for number, column in enumerate(columns):
             numeric = bool(rows) and all(_is_number(row[number]) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(printable(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         (self.out if answer else self.err).print(table)
 
     @contextmanager
@@ -80,13 +85,18 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Bars(*columns, console=self.err, transient=True) as bars:
             tasks: dict[str, Any] = {}
 
             def show(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
+                    tasks[what] = bars.add_task(printable(what), total=total)
                 elif done <= 1:  # the same kind of work begins again, such as the tiles of the next image
                     bars.reset(tasks[what], total=total)
                 bars.update(tasks[what], completed=done, total=total, visible=done < total)

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            Terminal.open().note(traceback.format_exc())
         return _explain(error, words)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from segwright.errors import MissingFileError, SettingsError, TrainerError, message
+from segwright.names import parse_name
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,15 @@ WorkspaceOption = Annotated[
         "set, else ./segwright.",
     ),
 ]
-PlansOption = Annotated[str, typer.Option("--plans", metavar="NAME", help="Name of the plans file, without .json.")]
+
+
+def _plans_name(name: str) -> str:
+    return parse_name(name, where="--plans", error=SettingsError, remedy="Give the file's name, without .json.")
+
+
+PlansOption = Annotated[
+    str, typer.Option("--plans", metavar="NAME", help="Name of the plans file, without .json.", callback=_plans_name)
+]
 
 
 def _refuse_too_many(workers: int | None) -> int | None:

@@ -14,6 +14,7 @@ from segwright.cli.console import Terminal
 from segwright.cli.options import GroupByOption, JsonOption, WorkersOption, WorkspaceOption, locate
 from segwright.cli.watch import TerminalWatch
 from segwright.errors import SettingsError, message
+from segwright.names import name_fault
 from segwright.parallel import prepare_workers
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def _plan_from_files(
     made = make_plan(
         Fingerprint.read(fingerprint),
         description,
-        dataset_name=_dataset_name(dataset_json, fingerprint, output) or str(description.raw.get("name") or "Dataset"),
+        dataset_name=_dataset_name(dataset_json, fingerprint, output)
+        or (str(name) if name_fault(name := description.raw.get("name")) is None else "Dataset"),
         image_reader_writer=choose_reader(description.file_ending, wanted_name=description.reader_name).name,
         planner=planner,
         gpu_memory_gb=gpu_memory,

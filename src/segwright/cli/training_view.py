@@ -28,7 +28,7 @@ class TrainingView:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self.live = Progress(
-                TextColumn("{task.description}"), BarColumn(), console=self.terminal.err, transient=True
+                TextColumn("{task.description}", markup=False), BarColumn(), console=self.terminal.err, transient=True
             )
             self.live.start()
         return self

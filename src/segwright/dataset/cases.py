@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segwright.dataset.case_ids import collisions, name_problem
 from segwright.dataset.description import DatasetDescription
 from segwright.dataset.problems import Problem
 from segwright.errors import DatasetError, GeometryError, ImageError, MissingFileError, message
 from segwright.io import Image, ImageReaderWriter, choose_reader
-from segwright.io.integrity import printable
+from segwright.names import printable
 
 MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
 MAX_NAMES = 5
@@ -108,7 +109,9 @@ def scan_images(folder: Path, file_ending: str, num_channels: int) -> tuple[tupl
     cases = []
     for case_id in sorted(channels):
         paths = channels[case_id]
-        if _complete(paths, file_ending, num_channels):
+        if (problem := name_problem(case_id, f"{folder.name}/{next(iter(paths.values())).name}")) is not None:
+            problems.append(problem)
+        elif _complete(paths, file_ending, num_channels):
             cases.append(Case(case_id, tuple(paths[number] for number in sorted(paths)), None))
         else:
             problems.append(_wrong_channels(folder, case_id, paths, file_ending, num_channels))
@@ -118,7 +121,7 @@ def scan_images(folder: Path, file_ending: str, num_channels: int) -> tuple[tupl
 def scan_dataset(
     folder: Path, description: DatasetDescription, environ: Mapping[str, str]
 ) -> tuple[tuple[Case, ...], list[Problem]]:
-    """Find the training cases of a raw data set and every problem among its files.
+    """Find the training cases of a raw data set and every problem among its files, the names of which must not collide.
 
     Raises:
         MissingFileError: imagesTr or labelsTr is missing or empty.
@@ -138,6 +141,7 @@ def scan_dataset(
             problems.append(_no_label(case.case_id, ending))
     with_image = {case.case_id for case in cases} | {problem.case_id for problem in problems}
     problems.extend(_no_image(case_id, path) for case_id, path in labels.items() if case_id not in with_image)
+    problems.extend(collisions([case.case_id for case in cases], len(description.channel_names)))
     return tuple(labelled), problems
 
 
@@ -175,6 +179,7 @@ def _scan_explicit(
             )
         elif not missing:
             cases.append(Case(case_id, images, label))
+    problems.extend(collisions(list(description.explicit_cases or ()), len(description.channel_names)))
     return tuple(cases), problems
 
 

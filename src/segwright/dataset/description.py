@@ -11,9 +11,11 @@ from segwright.errors import DatasetError, message
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
 from segwright.labels import Labels
+from segwright.names import parse_name
 
 FILE_NAME = "dataset.json"
 MOST_CHANNELS = 10_000
+_LONGEST_ENDING = 32
 REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")
 
 
@@ -165,10 +167,11 @@ def _num_training(value: Mapping[str, Any], *, where: str) -> int:
 
 def _file_ending(value: Mapping[str, Any], *, where: str) -> str:
     ending = _required(value, "file_ending", where=where)
-    if not isinstance(ending, str) or not ending.startswith(".") or len(ending) < 2 or "/" in ending:
+    if not isinstance(ending, str) or not ending.startswith(".") or not 2 <= len(ending) <= _LONGEST_ENDING:
         raise _wrong(
             where, "file_ending", 'the ending of the image files with its dot, such as ".nii.gz"', ending, "Correct it."
         )
+    parse_name(f"CASE{ending}", where=f"{where}, key 'file_ending'", error=DatasetError, remedy="Correct it.")
     return ending
 
 
@@ -199,7 +202,10 @@ def _explicit_cases(value: Mapping[str, Any], *, where: str) -> Mapping[str, Exp
             cases,
             "Remove the key to use the files in imagesTr and labelsTr.",
         )
-    return {str(case_id): _explicit_case(case_id, entry, where) for case_id, entry in cases.items()}
+    return {
+        parse_name(case_id, where=f"{where}, key 'dataset'", error=DatasetError): _explicit_case(case_id, entry, where)
+        for case_id, entry in cases.items()
+    }
 
 
 def _explicit_case(case_id: str, entry: Any, where: str) -> ExplicitCase:

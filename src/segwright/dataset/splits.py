@@ -13,6 +13,7 @@ from segwright.dataset.problems import some
 from segwright.errors import DatasetError, message
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
+from segwright.names import parse_name
 
 FILE_NAME = "splits_final.json"
 NUM_FOLDS = 5
@@ -174,6 +175,8 @@ def _parse_split(entry: Any, where: str) -> Split:
                     f"{where}, key '{key}'", expected="a list of case ids", got=repr(ids)[:100], remedy="Correct it."
                 )
             )
+        for case_id in ids:
+            parse_name(case_id, where=f"{where}, key '{key}'", error=DatasetError)
         twice = sorted({case_id for case_id in ids if ids.count(case_id) > 1}) if len(set(ids)) < len(ids) else []
         if twice:
             raise DatasetError(

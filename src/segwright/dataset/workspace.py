@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segwright.dataset.description import FILE_NAME
 from segwright.errors import DatasetError, MissingFileError, message
+from segwright.names import parse_name
 
 DEFAULT_FOLDER = "segwright"
 ENVIRONMENT = {"raw": "nnUNet_raw", "preprocessed": "nnUNet_preprocessed", "results": "nnUNet_results"}
@@ -109,6 +110,7 @@ class Workspace:
         return resolved.relative_to(innermost).parts[0]
 
     def _location(self, name: str, *, raw: Path | None = None) -> DatasetLocation:
+        parse_name(name, where=f"data set {name!r}", error=DatasetError)
         return DatasetLocation(name, raw or self.raw / name, self.preprocessed / name, self.results / name)
 
     def _places(self) -> str:

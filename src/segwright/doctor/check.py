@@ -8,6 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from segwright.dataset.case_ids import collisions_elsewhere
 from segwright.dataset.case_size import workers_for_reading
 from segwright.dataset.cases import Case, reader_for_cases, scan_dataset
 from segwright.dataset.description import FILE_NAME, DatasetDescription, parse_description
@@ -155,6 +156,7 @@ def _find_cases(
         problems.append(Problem("error", "files", None, None, str(error).rstrip("."), ""))
         return ()
     problems.extend(found)
+    problems.extend(collisions_elsewhere([case.case_id for case in cases], len(description.channel_names)))
     if len(cases) != description.num_training:
         problems.append(
             Problem(

@@ -29,8 +29,8 @@ from segwright.doctor.label_mapping import changed_values, declared_mapping, lab
 from segwright.errors import DatasetError, SegwrightError, SettingsError, message
 from segwright.io import ImageReaderWriter
 from segwright.io.atomic import atomic_path, write_json_atomic
-from segwright.io.integrity import printable
 from segwright.io.json_file import read_json
+from segwright.names import printable
 from segwright.parallel import CaseFailure, Progress, run_cases
 
 TRAINING, TEST = ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")
@@ -135,7 +135,7 @@ def fix_dataset(
 def _refuse_output(folder: Path, output: Path) -> None:
     source, target = _real(folder), _real(output)
     if printable(output) != str(output):
-        got = "a name that is not UTF-8, which ITK does not take"
+        got = "a name that is not UTF-8, which ITK does not take, or that has control characters"
     elif source == target or source in target.parents or target in source.parents:
         got = "the data set itself" if source == target else "one in the other"
     elif os.path.isdir(target) and any(target.iterdir()):
@@ -167,16 +167,19 @@ def _complete_cases(
     num_channels = len(description.channel_names)
     for problem in problems:
         record.left_out(problem.case_id, problem.file, problem.what)
+    troubled = {problem.case_id for problem in problems}
     complete = []
     for case in cases:
+        if case.case_id in troubled:
+            continue
         files = [path for path in (*case.image_paths, case.label_path) if path is not None]
         odd = [path.name for path in files if not path.name.endswith(description.file_ending)]
         unreadable = [short_name(path) for path in files if not _may_be_copied(path)]
         if unreadable:
             record.left_out(case.case_id, None, f"expected files that can be read, got {some(unreadable)}")
-        elif odd or Path(case.case_id).name != case.case_id:
+        elif odd:
             expected = f"expected files like CASE_0000{description.file_ending}"
-            record.left_out(case.case_id, None, f"{expected}, got {some(odd) or case.case_id}")
+            record.left_out(case.case_id, None, f"{expected}, got {some(odd)}")
         elif len(case.image_paths) < num_channels and not holds_all_channels(files[0], description.file_ending):
             record.left_out(case.case_id, FILE_NAME, f"expected {num_channels} images, one a channel, got 1")
         else:

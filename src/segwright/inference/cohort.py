@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from segwright.dataset import Case, read_case_image
+from segwright.dataset.case_ids import require_apart
 from segwright.dataset.cases import scan_images
 from segwright.inference.predictor import Predictor
 from segwright.io import reader_named
@@ -63,6 +64,7 @@ def predict_folder(
     failures = [
         CaseFailure.of(problem.case_id or problem.file or str(input_folder), problem.as_error()) for problem in problems
     ]
+    require_apart([case.case_id for case in cases], None, Path(output_folder))
     write_prediction_files(predictor, output_folder, input_folder=Path(input_folder), overwrite=overwrite)
     result = predict_cases(
         predictor, cases, output_folder, overwrite=overwrite, progress=progress, tile_progress=tile_progress

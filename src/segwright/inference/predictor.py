@@ -21,6 +21,7 @@ from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.interop.plan_changes import PlanChange, changes_since, refuse_changes
 from segwright.interop.weights import load_state_dict
 from segwright.io import Image
+from segwright.names import parse_name
 from segwright.networks import build_network
 from segwright.parallel import Progress
 from segwright.planning.plan import Configuration, Plan
@@ -206,6 +207,8 @@ def _check_folder(model_folder: Path) -> None:
 
 def _folds(model_folder: Path, wanted: Sequence[int | str] | None, checkpoint_name: str) -> tuple[str, ...]:
     """Names of the folds to use; every one of them has the checkpoint."""
+    for name in (checkpoint_name, *map(str, wanted or ())):
+        parse_name(name, where=f"{model_folder}, folds and checkpoint", error=SettingsError)
     if wanted is None:
         numbers = (_NUMBERED_FOLD.fullmatch(path.name) for path in model_folder.iterdir())
         present = [int(match[1]) for match in numbers if match and _checkpoint(model_folder, match[1], checkpoint_name)]

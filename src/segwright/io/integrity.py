@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from segwright.errors import ImageError, MissingFileError, message
+from segwright.names import printable
 from segwright.parallel import available_memory_bytes
 
 CHUNK_BYTES = 1 << 16
@@ -82,7 +83,9 @@ def require_utf8(path: Path) -> None:
     Raises:
         ImageError
     """
-    if printable(path) != str(path):
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
         raise ImageError(
             message(
                 printable(path),
@@ -90,12 +93,7 @@ def require_utf8(path: Path) -> None:
                 got="bytes of another encoding",
                 remedy="Rename it.",
             )
-        )
-
-
-def printable(path: Path) -> str:
-    """The path with escapes for the bytes that no terminal takes, as they are no UTF-8."""
-    return str(path).encode(errors="backslashreplace").decode()
+        ) from None
 
 
 def require_voxels(layout: VoxelLayout, *, look_at: Callable[[bytes], None] | None = None) -> int:

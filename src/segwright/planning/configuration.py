@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from segwright.errors import PlanError
+from segwright.names import parse_name
 from segwright.planning.architecture import Architecture, parse_architecture
 from segwright.planning.fields import Fields
 from segwright.planning.wording import ordinal
@@ -94,7 +96,7 @@ def parse_configuration(name: str, values: Mapping[str, Any], *, where: str) -> 
     _check_divisible(fields, patch_size, architecture)
     return Configuration(
         name=name,
-        data_identifier=fields.text("data_identifier"),
+        data_identifier=fields.name("data_identifier"),
         preprocessor_name=fields.text("preprocessor_name"),
         batch_size=fields.whole_number(
             "batch_size", minimum=1, remedy="nnU-Net never plans less than 2; 1 works and needs the least memory."
@@ -109,7 +111,7 @@ def parse_configuration(name: str, values: Mapping[str, Any], *, where: str) -> 
         resampling_probabilities=_resampling(fields, "resampling_fn_probabilities"),
         architecture=architecture,
         batch_dice=fields.flag("batch_dice"),
-        previous_stage=fields.optional_text("previous_stage"),
+        previous_stage=None if values.get("previous_stage") is None else fields.name("previous_stage"),
         next_stages=_next_stages(fields),
         raw=values,
     )
@@ -193,4 +195,6 @@ def _next_stages(fields: Fields) -> tuple[str, ...]:
     value = fields.values.get("next_stage")
     if value is None:
         return ()
-    return (fields.text("next_stage"),) if isinstance(value, str) else fields.texts("next_stage")
+    stages = (fields.text("next_stage"),) if isinstance(value, str) else fields.texts("next_stage")
+    where = f"{fields.where}, key 'next_stage'"
+    return tuple(parse_name(stage, where=where, error=PlanError) for stage in stages)

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 from segwright.errors import MissingFileError, PlanError, message
 from segwright.io.json_file import read_json
+from segwright.names import parse_name
 
 # No image has spacings in mm or sizes in voxels beyond these; `io.image` refuses them too.
 SMALLEST_NUMBER, LARGEST_NUMBER = 1e-9, 1e9
@@ -48,6 +49,10 @@ class Fields:
             raise self.error(key, expected="a text", got=repr(value), remedy="Write it in quotes.")
         self._check_known(key, value, known)
         return value
+
+    def name(self, key: str) -> str:
+        """Read a string that becomes a part of a path."""
+        return parse_name(self.required(key), where=f"{self.where}, key '{key}'", error=PlanError)
 
     def optional_text(self, key: str) -> str | None:
         """Read a string, null or nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from segwright.errors import PlanError, message
 from segwright.io.atomic import write_json_atomic
+from segwright.names import parse_name
 from segwright.planning.architecture import Architecture
 from segwright.planning.configuration import Configuration, Resampling, parse_configuration
 from segwright.planning.fields import Fields, as_object, is_number, read_json_object
@@ -52,8 +53,8 @@ class Plan:
         forward, backward = _transposes(fields)
         return cls(
             raw=raw,
-            dataset_name=fields.text("dataset_name"),
-            plans_name=fields.text("plans_name"),
+            dataset_name=fields.name("dataset_name"),
+            plans_name=fields.name("plans_name"),
             transpose_forward=forward,
             transpose_backward=backward,
             image_reader_writer=fields.text("image_reader_writer"),
@@ -61,7 +62,7 @@ class Plan:
             original_median_shape=fields.positive_numbers("original_median_shape_after_transp"),
             foreground_intensity_properties_per_channel=_intensity_properties(fields),
             experiment_planner_used=fields.text("experiment_planner_used"),
-            configuration_names=tuple(fields.mapping("configurations")),
+            configuration_names=_configuration_names(fields),
             where=where,
         )
 
@@ -164,6 +165,11 @@ def merge_hand_made(new: Plan, existing: Plan) -> Plan:
     for name, entry in existing.raw["configurations"].items():
         raw["configurations"].setdefault(name, copy.deepcopy(entry))
     return Plan.from_json(raw, where=new.where)
+
+
+def _configuration_names(fields: Fields) -> tuple[str, ...]:
+    where = f"{fields.where}, key 'configurations'"
+    return tuple(parse_name(name, where=where, error=PlanError) for name in fields.mapping("configurations"))
 
 
 def _transposes(fields: Fields) -> tuple[tuple[int, ...], tuple[int, ...]]:

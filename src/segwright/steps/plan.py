@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segwright.dataset import DatasetLocation, RawDataset, Split, grouped_splits, read_groups, write_splits
+from segwright.dataset.description import FILE_NAME as DESCRIPTION_FILE
 from segwright.dataset.sources import sources_of
 from segwright.dataset.splits import FILE_NAME as SPLITS_FILE
 from segwright.errors import PlanError, SegwrightError, SettingsError, message
 from segwright.fingerprint import FILE_NAME, Fingerprint, case_measure, combine_measurements, fingerprint_dataset
 from segwright.io.atomic import write_json_atomic
 from segwright.io.json_file import read_json
+from segwright.names import parse_name
 from segwright.planning import Plan, make_plan, merge_hand_made, planner_named
 from segwright.planning.presets import DEFAULT_PLANNER
 from segwright.steps.check import NO_VARIABLES, require_sound
@@ -174,12 +175,13 @@ def refuse_plans_name(name: str | None) -> None:
     Raises:
         SettingsError
     """
-    if name is not None and not re.fullmatch(r"[\w-][\w.-]*", name):
+    if name is None:
+        return
+    remedy = "Try --plans-name myPlans."
+    parse_name(name, where="--plans-name", error=SettingsError, remedy=remedy)
+    if f"{name}.json".lower() in (DESCRIPTION_FILE, FILE_NAME, SPLITS_FILE):
         raise SettingsError(
             message(
-                "--plans-name",
-                expected="a name of letters, digits, '_', '-' and '.', as the file and folders are named by it",
-                got=repr(name),
-                remedy="Try --plans-name myPlans.",
+                "--plans-name", expected="a name of its own", got=f"that of the data set's {name}.json", remedy=remedy
             )
         )

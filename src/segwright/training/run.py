@@ -114,7 +114,7 @@ def train(
             plan, description, configuration, model=model, fold=fold, start=start, accept=accept_plan
         )
         moved = None if start is not None and start.in_place else _move_aside(folder)
-        folder.path.mkdir(exist_ok=True)
+        folder.path.mkdir(exist_ok=moved is None)  # what is put back takes the place of nothing but this
         with _put_back_if_refused(moved, folder.path):
             trainer.prepare(
                 store=store,

@@ -1,0 +1,127 @@
+"""Ids of cases that can be parts of files' names, and whose files are not those of other cases.
+
+The files of a case `x` are `x_0000.nii.gz`, ..., `x.nii.gz`, `x.b2nd`, `x_seg.b2nd` and `x.pkl`. So `x_seg` and
+`x_0000` are ids like any other, but not beside `x`; and where a disk ignores case, `X` is no other id than `x`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from segwright.dataset.problems import Problem
+from segwright.names import A_NAME, name_fault
+
+_LIKE_A_FILE = re.compile(r"(.+)_(seg|[0-9]{4})", re.IGNORECASE | re.DOTALL)
+
+
+def name_problem(case_id: str, file: str) -> Problem | None:
+    """The problem of an id that is no name for files, which a folder's listing can give."""
+    fault = name_fault(case_id)
+    if fault is None:
+        return None
+    return Problem("error", "files", case_id, file, f"expected {A_NAME}, got {case_id!r}, {fault}", "Rename it.")
+
+
+def collisions(case_ids: Sequence[str], num_channels: int | None, *, ignore_case: bool = False) -> list[Problem]:
+    """The cases one of whose files would have the name of another case's.
+
+    With `num_channels` of None only files `CASE.ending` are thought of, as those of predictions.
+    """
+    taken = {_without_case(case_id) for case_id in case_ids}
+    return [
+        Problem(
+            "error",
+            "files",
+            case_id,
+            None,
+            f"expected an id that no file of another case is named by, got {case_id!r} beside {other!r}",
+            f"Rename it to {_new_id(case_id, taken)}: its images, its label map, and where dataset.json or "
+            "splits_final.json name it.",
+        )
+        for case_id, other in _colliding(case_ids, num_channels, ignore_case).items()
+    ]
+
+
+def collisions_elsewhere(case_ids: Sequence[str], num_channels: int) -> list[Problem]:
+    """Warnings of ids that do no harm here, but do on a disk that ignores case, or to nnU-Net."""
+    here = _colliding(case_ids, num_channels, False)
+    found = [
+        (
+            case_id,
+            f"expected an id that differs from {other!r} in more than upper and lower case",
+            "the files cannot be moved to a disk that ignores case, as those of Windows and macOS do",
+        )
+        for case_id, other in _colliding(case_ids, num_channels, True).items()
+        if case_id not in here
+    ]
+    found += [
+        (case_id, "expected an id that does not end in _seg", "nnU-Net takes its arrays for a label map")
+        for case_id in case_ids
+        if case_id.endswith("_seg") and case_id not in here
+    ]
+    taken = {_without_case(case_id) for case_id in case_ids}
+    return [
+        Problem("warning", "files", case_id, None, what, f"Rename it to {_new_id(case_id, taken)}, or {else_}.")
+        for case_id, what, else_ in found
+    ]
+
+
+def require_apart(case_ids: Sequence[str], num_channels: int | None, folder: Path) -> None:
+    """Refuse cases whose files would have the same name in `folder`, there or not yet; `collisions` has the channels.
+
+    Raises:
+        DatasetError
+    """
+    found = collisions(case_ids, num_channels)
+    if not found and _colliding(case_ids, num_channels, True) and ignores_case(folder):
+        found = collisions(case_ids, num_channels, ignore_case=True)
+    if found:
+        raise found[0].as_error()
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether the disk of a folder, there or not yet, takes names that differ in upper and lower case only for one."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    with tempfile.NamedTemporaryFile(prefix=".segwright-", dir=there) as file:
+        path = Path(file.name)
+        return path.with_name(path.name.upper()).exists()
+
+
+def _colliding(case_ids: Sequence[str], num_channels: int | None, ignore_case: bool) -> dict[str, str]:
+    """For each case whose files collide with another's, the other's id."""
+    keys = {case_id: _without_case(case_id) if ignore_case else case_id for case_id in case_ids}
+    first: dict[str, str] = {}
+    for case_id, key in keys.items():
+        first.setdefault(key, case_id)
+    found = {}
+    for case_id, key in keys.items():
+        if (other := first[key]) != case_id:
+            found[case_id] = other
+        elif (owner := first.get(_without_ending(key, num_channels))) is not None:
+            found[case_id] = owner
+    return found
+
+
+def _without_ending(key: str, num_channels: int | None) -> str:
+    """The id of the case that would have files named like an id; nothing if there can be none."""
+    match = _LIKE_A_FILE.fullmatch(key)
+    if match is None or num_channels is None:
+        return ""
+    is_file = match[2] == "seg" or (match[2].isdecimal() and int(match[2]) < num_channels)
+    return match[1] if is_file else ""
+
+
+def _without_case(case_id: str) -> str:
+    return unicodedata.normalize("NFC", case_id).casefold()
+
+
+def _new_id(case_id: str, taken: set[str]) -> str:
+    match = _LIKE_A_FILE.fullmatch(case_id)
+    new = f"{match[1]}-{match[2]}" if match else f"{case_id}-2"
+    while _without_case(new) in taken:
+        new += "-2"
+    return new
