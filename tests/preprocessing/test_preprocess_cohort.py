@@ -319,3 +319,85 @@ def test_the_properties_lead_back_to_the_image(dataset: RawDataset, folder: Path
     target = tmp_path / "back.mha"
     reader_named("SimpleITKIO").write_labels(np.zeros((10, 12, 14), np.uint8), target, raw)
     assert reader_named("SimpleITKIO").read_labels(target).array.shape == (1, 10, 12, 14)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "identifier", ["../../mine", "{here}/mine", "a/b", "..", ".mine", "gt_segmentations", "GT_segmentations"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_data_identifier_that_leads_elsewhere_is_refused(
+    dataset: RawDataset, folder: Path, tmp_path: Path, identifier: str, overwrite: bool
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    before = files_below(tmp_path)
+    with pytest.raises(PlanError, match="data_identifier"):
+        run(dataset, folder, plan_with(data_identifier=identifier.format(here=tmp_path)), overwrite=overwrite)
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_something_else_is_neither_deleted_nor_written_to(
+    dataset: RawDataset, folder: Path, overwrite: bool
+) -> None:
+    place = folder / "notes"
+    place.mkdir(parents=True)
+    (place / "thesis.txt").write_text("years of work")
+    before = files_below(folder)
+    with pytest.raises(PlanError, match=r"data_identifier.*thesis\.txt"):
+        run(dataset, folder, plan_with(data_identifier="notes"), overwrite=overwrite)
+    assert {name for name in files_below(folder) if not name.startswith(".")} == set(before)
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_overwriting_deletes_cases_and_nothing_else(dataset: RawDataset, folder: Path, is_ours: bool) -> None:
+    run(dataset, folder)
+    place = store_of(folder).folder
+    if not is_ours:
+        as_nnunet_leaves_it(place)
+    for name in ("notes.txt", "sub/a.pkl", "stats.npz"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("mine")
+    rest = replace(dataset, cases=dataset.cases[:2])
+    assert run(rest, folder, overwrite=True).done == ("a", "b")
+    assert store_of(folder).case_ids() == ("a", "b")
+    assert not list(place.glob("c*"))
+    assert {(place / name).read_text() for name in ("notes.txt", "sub/a.pkl", "stats.npz")} == {"mine"}
+    assert (place / RECORD_NAME).is_file()
+
+
+def test_cases_that_segwright_did_not_write_are_not_removed_unasked(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    as_nnunet_leaves_it(store_of(folder).folder)
+    before = files_below(folder)
+    with pytest.raises(DatasetError, match=r"c besides"):
+        run(replace(dataset, cases=dataset.cases[:2]), folder)
+    assert files_below(folder) == before
+
+
+def test_a_link_is_not_followed_to_delete(dataset: RawDataset, folder: Path, tmp_path: Path) -> None:
+    run(dataset, folder)
+    place = store_of(folder).folder
+    place.rename(tmp_path / "fast_disk")
+    place.symlink_to(tmp_path / "fast_disk")
+    before = files_below(tmp_path / "fast_disk")
+    assert run(dataset, folder).done == ()
+    for options in ({"overwrite": True}, {"plan": plan_with(spacing=[2.0, 1.0, 1.0])}):
+        with pytest.raises(DatasetError, match="a link to"):
+            run(dataset, folder, **options)
+    with pytest.raises(DatasetError, match="a link to"):
+        run(replace(dataset, cases=dataset.cases[:2]), folder)
+    assert files_below(tmp_path / "fast_disk") == before
+
+
+def test_cases_that_collide_are_refused_before_any_is_touched(dataset: RawDataset, folder: Path) -> None:
+    run(dataset, folder)
+    before = files_below(folder)
+    colliding = replace(dataset, cases=(*dataset.cases, replace(dataset.cases[0], case_id="a_seg")))
+    with pytest.raises(DatasetError, match="a_seg"):
+        run(colliding, folder, overwrite=True)
+    assert files_below(folder) == before

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from segwright.dataset.case_ids import require_apart
 from segwright.dataset.case_size import largest_case_voxels
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.description import FILE_NAME as DESCRIPTION_NAME
@@ -24,8 +25,9 @@ from segwright.io.json_file import read_json
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
 from segwright.planning.configuration import Configuration
 from segwright.planning.plan import Plan
+from segwright.preprocessing.ownership import prepare_folder, refuse_foreign, remove_abandoned
 from segwright.preprocessing.pipeline import crop_case, fit_case
-from segwright.preprocessing.record import RECORD_NAME, Record, record_of
+from segwright.preprocessing.record import record_of
 from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
 
 REFERENCES_NAME = "gt_segmentations"
@@ -77,9 +79,10 @@ def preprocess_dataset(
 
     Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json if
     the raw data set has one. A case is skipped if it is complete, newer than its image and label map, made of these
-    very files, and with the same settings; with other settings, or `overwrite`, the whole folder is made anew. Of
+    very files, and with the same settings; with other settings, or `overwrite`, all are made anew. Of
     nnU-Net's own folders, which say nothing of files and settings, newer cases are taken as they are. A case that the
-    data set does not have any more is removed. A case that fails is reported in the result and stops no other. By
+    data set does not have any more is removed. Nothing but cases is ever deleted, and nothing of a folder that is a
+    link. A case that fails is reported in the result and stops no other. By
     default there are as many workers as cores and memory allow.
 
     Raises:
@@ -89,17 +92,20 @@ def preprocess_dataset(
     configurations = _one_a_folder(plan, configuration_names, dataset)
     preprocessed_folder.mkdir(parents=True, exist_ok=True)
     with _locked(preprocessed_folder):
+        case_ids = [case.case_id for case in dataset.cases]
+        require_apart(case_ids, len(dataset.description.channel_names), preprocessed_folder)
+        records = {
+            preprocessed_folder / configuration.data_identifier: record_of(plan, configuration, dataset.description)
+            for configuration in configurations
+        }
+        for folder, record in records.items():
+            refuse_foreign(folder, record, case_ids, overwrite=overwrite)
         dataset.description.write(preprocessed_folder / DESCRIPTION_NAME)
         _copy_splits(dataset.folder / SPLITS_NAME, preprocessed_folder / SPLITS_NAME)
-        for configuration in configurations:
-            _prepare_folder(
-                preprocessed_folder / configuration.data_identifier,
-                record_of(plan, configuration, dataset.description),
-                overwrite,
-            )
-        folders = [preprocessed_folder / configuration.data_identifier for configuration in configurations]
-        removed = _remove_abandoned_cases(folders, dataset)
-        noted = {folder: noted_sources(folder / SOURCES_NAME) for folder in folders}
+        for folder, record in records.items():
+            prepare_folder(folder, record, overwrite=overwrite)
+        removed = {case_id for folder in records for case_id in remove_abandoned(folder, case_ids)}
+        noted = {folder: noted_sources(folder / SOURCES_NAME) for folder in records}
         tasks = [_task(case, configurations, dataset, preprocessed_folder, noted) for case in dataset.cases]
         unflushed = [
             preprocessed_folder / each.data_identifier
@@ -109,7 +115,7 @@ def preprocess_dataset(
         ]
         with _flushed_at_the_end(unflushed):
             result = _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
-    return replace(result, removed=removed)
+    return replace(result, removed=tuple(sorted(removed)))
 
 
 def _run(
@@ -222,18 +228,6 @@ def _is_done(case_id: str, folder: Path, changed: float) -> bool:
     return (folder / f"{case_id}.pkl").stat().st_mtime >= changed
 
 
-def _remove_abandoned_cases(folders: Sequence[Path], dataset: RawDataset) -> tuple[str, ...]:
-    """Remove cases that the data set does not have any more, which would be trained on (nnU-Net makes all anew)."""
-    own = {case.case_id for case in dataset.cases}
-    removed: set[str] = set()
-    for folder in folders:
-        store = PreprocessedStore(folder)
-        for case_id in set(store.case_ids()) - own:
-            store.remove(case_id)
-            removed.add(case_id)
-    return tuple(sorted(removed))
-
-
 @contextmanager
 def _flushed_at_the_end(folders: Sequence[Path]) -> Iterator[None]:
     """Flush once for all cases. The mark stays if the power is cut, and the cases are looked at closely then."""
@@ -250,6 +244,15 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
     chosen: dict[str, Configuration] = {}
     for name in names:
         configuration = plan.configuration(name)
+        if configuration.data_identifier.lower() in (REFERENCES_NAME, OWN_FOLDER):
+            raise PlanError(
+                message(
+                    f"plans, configuration '{name}', key 'data_identifier'",
+                    expected="a folder of its own for the arrays",
+                    got=repr(configuration.data_identifier),
+                    remedy="nnU-Net's is made of the names of plan and configuration.",
+                )
+            )
         first = chosen.setdefault(configuration.data_identifier, configuration)
         records = [record_of(plan, each, dataset.description) for each in (first, configuration)]
         if records[0] != records[1]:
@@ -262,19 +265,6 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
                 )
             )
     return tuple(chosen.values())
-
-
-def _prepare_folder(folder: Path, record: Record, overwrite: bool) -> None:
-    """Remove what was made with other settings, and note the settings of a folder that is begun."""
-    discarded = folder.with_name(f".{folder.name}.discarded")
-    shutil.rmtree(discarded, ignore_errors=True)
-    path = folder / RECORD_NAME
-    if folder.is_dir() and (overwrite or (path.is_file() and read_json(path, error=PlanError) != record)):
-        # renamed at one stroke: a half-deleted folder without its record would pass for nnU-Net's
-        folder.rename(discarded)
-        shutil.rmtree(discarded, ignore_errors=True)
-    if not path.is_file() and not PreprocessedStore(folder).case_ids():
-        write_json_atomic(path, record)
 
 
 def _copy_splits(raw: Path, preprocessed: Path) -> None:

@@ -24,6 +24,7 @@ from segwright.preprocessing.pipeline import PreprocessedCase
 
 # For files that are not finished: nnU-Net takes the ending of every file among the cases for that of the arrays.
 OWN_FOLDER = "segwright"
+FILE_ENDINGS = (".b2nd", ".pkl", ".npz", ".npy")
 _LABEL_SUFFIX = "_seg"
 # LZ4HC, as nnU-Net writes, reads as fast from any level; level 1 is written 4 times as fast as nnU-Net's 5 and takes
 # 3 to 10 % more room.
