@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from attack.corpus import QUICK, all_attacks
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 if nothing was found, else 1; 2 for a name that there is not."""
     parser = argparse.ArgumentParser(prog="attack", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", action="append", default=[])
-    parser.add_argument("--only", action="append", default=[], metavar="NAME")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="or a pattern, such as 'ctrl-c-*'")
     parser.add_argument("--quick", action="store_true", help="the small choice that `make test` runs")
     parser.add_argument("--list", action="store_true", help="print the names and do nothing")
     options = parser.parse_args(argv)
@@ -50,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def chosen(
     attacks: Sequence[Attack], *, families: Sequence[str] = (), names: Sequence[str] = (), quick: bool = False
 ) -> list[Attack]:
-    """The attacks of some families, of some names, or of the small choice."""
+    """The attacks of some families, of some names or patterns of names, or of the small choice."""
     return [
         attack
         for attack in attacks
         if (not families or attack.family in families)
-        and (not names or attack.name in names)
+        and (not names or any(fnmatchcase(attack.name, name) for name in names))
         and (attack.name in QUICK or not quick)
     ]
 

@@ -36,11 +36,11 @@ SMALL = 1 << 30
 # By what is edited in the plan, and the key to name.
 PLANS: dict[str, tuple[Prepare, str]] = {
     "batch-1e9": (with_plan(batch_size=10**9), "batch_size"),
-    "batch-1e400": (with_plan(batch_size=10**400), "batch_size"),
+    "batch-1e400": (with_plan(batch_size=10**400), "nnUNetPlans.json"),
     "patch-1e6": (with_plan(patch_size=[10**6] * 3), "patch_size"),
     "patch-4096": (with_plan(patch_size=[4096] * 3), "patch_size"),
     "features-1e9": (with_network(features_per_stage=[10**9] * 3), "features_per_stage"),
-    "features-1e30": (with_network(features_per_stage=[10**30] * 3), "features_per_stage"),
+    "features-1e30": (with_network(features_per_stage=[10**30] * 3), "nnUNetPlans.json"),
     "convs-1e6": (with_network(n_conv_per_stage=[10**6] * 3), "n_conv_per_stage"),
     "convs-decoder-1e6": (with_network(n_conv_per_stage_decoder=[10**6] * 2), "n_conv_per_stage_decoder"),
     "stages-1e6": (with_network(n_stages=10**6), "n_stages"),
@@ -105,6 +105,9 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "device-meta": ("--device", "meta"),
 }
 
+# Nothing is learnt, or the loss is no number soon, which is found then.
+_ALLOWED = {"lr-0", "lr-1e300", "val-iterations-0"}
+
 
 def attacks() -> Iterator[Attack]:
     """Refused before anything is allocated, naming the key or the option."""
@@ -116,12 +119,9 @@ def attacks() -> Iterator[Attack]:
         expect = Expectation(frozenset({1, 2}), (key,)) if key else answered()
         yield Attack(f"{what}-preprocess", FAMILY, OVERWRITE, expect, prepare, **limits)
     for what, words in FLAGS.items():
-        says = words[0] if what.split("-")[0] not in ("lr", "seed", "epochs") else ""
-        expect = answered() if what in ("lr-0", "val-iterations-0") else refused(*[says] * bool(says))
-        if what in ("lr-1e300", "lr-0"):  # the loss is no number soon, or nothing is learnt
-            expect = answered()
-        if says in ("--iterations-per-epoch", "--val-iterations-per-epoch", "--batch-size"):
-            expect = Expectation(expect.codes, says_one_of=(says, says.strip("-").replace("-", "_"), "num_"))
+        # the option, or the setting that it is
+        naming = Expectation(frozenset({2}), says_one_of=(words[0], words[0][2:], words[0][2:].replace("-", "_")))
+        expect = answered() if what in _ALLOWED else naming
         yield Attack(f"flag-{what}-train", FAMILY, (*TRAIN_0, *words), expect, **limits)
     for what in ("batch-1e6", "batch-1e12", "epochs-1e30", "lr-nan"):
         yield Attack(f"flag-{what}-explain", FAMILY, (*EXPLAIN, *FLAGS[what]), refused(), **limits)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from imageio import v3 as imageio
 
+from segwright.errors import WriteError
 from segwright.report.content import (
     CasePicture,
     CaseScore,
@@ -236,6 +237,17 @@ def test_the_file_is_the_page(tmp_path):
     write_report(tmp_path / "report.html", full_content())
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(full_content())
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_an_earlier_page_is_replaced_and_no_other_file(tmp_path):
+    for before in ("", "<!DOCTYPE html><html></html>"):
+        (tmp_path / "report.html").write_text(before)
+        write_report(tmp_path / "report.html", full_content())
+        assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(full_content())
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(WriteError, match=r"dataset\.json"):
+        write_report(tmp_path / "dataset.json", full_content())
+    assert (tmp_path / "dataset.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(

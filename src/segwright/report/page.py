@@ -12,11 +12,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from segwright.errors import WriteError, message
 from segwright.io.atomic import write_text_atomic
 from segwright.report.charts import NUM_STYLES, Series, dot_chart, line_chart
 from segwright.report.content import EpochPoint, Polyline, ReportContent, ScoreSection, TrainingSection, View
 
 NOT_A_NUMBER = "n/a"
+_BEGINNING = b"<!doctype html"
 _CLASSES_IN_DICE_CHART = NUM_STYLES - 2
 
 
@@ -35,8 +37,29 @@ class _Charts:
 
 
 def write_report(path: Path, content: ReportContent) -> None:
-    """Write the page, all or nothing; its folder must exist."""
+    """Write the page, all or nothing; its folder must exist.
+
+    Raises:
+        WriteError: there is a file in its place that is no page.
+    """
+    _refuse_other_file(path)
     write_text_atomic(path, render_report(content))
+
+
+def _refuse_other_file(path: Path) -> None:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        beginning = file.read(len(_BEGINNING))
+    if beginning and beginning.lower() != _BEGINNING:
+        raise WriteError(
+            message(
+                path,
+                expected="a new file, or the page of an earlier report to replace",
+                got="a file that is no HTML page",
+                remedy="Choose another name, or remove it first.",
+            )
+        )
 
 
 def render_report(content: ReportContent) -> str:
