@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 
@@ -13,7 +12,7 @@ from attack.checkpoints import edited, same_label_maps
 from attack.commands import PREDICT
 from attack.engine import Attack, Expectation, answered, done, refused, some_fail
 from attack.place import Place
-from attack.runner import Outcome
+from attack.runner import PROGRAM, Outcome
 
 FAMILY = "predictions"
 JSON = (*PREDICT, "--json")
@@ -193,9 +192,7 @@ def _linked_result(place: Place) -> None:
 
 def _second_process(place: Place, process: subprocess.Popen[bytes]) -> None:
     """Start the same command once more at the same time, and wait for it."""
-    second = subprocess.run(
-        [sys.executable, "-m", "segwright", *place.words(JSON)], capture_output=True, timeout=100, check=False
-    )
+    second = subprocess.run([*PROGRAM, *place.words(JSON)], capture_output=True, timeout=100, check=False)
     if second.returncode not in (0, 2):
         raise RuntimeError(f"the second process: exit code {second.returncode}\n{second.stderr.decode()}")
 

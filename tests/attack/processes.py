@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,7 @@ from attack.checkpoints import unfinished
 from attack.commands import CHECK, CONTINUE, EXPLAIN, HERE, OVERWRITE, PLAN, PREDICT, PREPROCESS, REPORT, TRAIN_0
 from attack.engine import Attack, Expectation, answered, done, interrupted, refused
 from attack.place import Place
-from attack.runner import Outcome, segwright_main
+from attack.runner import PROGRAM, Outcome, segwright_main
 from tiny_datasets import TRAIN
 
 FAMILY = "processes"
@@ -303,7 +302,7 @@ def _vanishing() -> Iterator[Attack]:
 
 def _train_beside(place: Place, process: Process) -> None:
     """The same training once more, which must be refused, and then Ctrl-C to the first."""
-    words = [sys.executable, "-m", "segwright", *place.words((*TRAIN_0, "--continue"))]
+    words = [*PROGRAM, *place.words((*TRAIN_0, "--continue"))]
     second = subprocess.run(words, capture_output=True, timeout=100, check=False)
     process.send_signal(signal.SIGINT)
     if second.returncode != 2:
@@ -311,7 +310,7 @@ def _train_beside(place: Place, process: Process) -> None:
 
 
 def _preprocess_beside(place: Place, process: Process) -> None:
-    words = [sys.executable, "-m", "segwright", *place.words(OVERWRITE)]
+    words = [*PROGRAM, *place.words(OVERWRITE)]
     subprocess.run(words, capture_output=True, timeout=100, check=False)
 
 

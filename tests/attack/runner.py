@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+# What the script `segwright` does, wherever it is installed.
+PROGRAM = (sys.executable, "-c", "import sys; from segwright.__main__ import main; sys.exit(main())")
 ADDRESS_SPACE = 12 << 30
 WALL_SECONDS = 120.0
 CPU_SECONDS = 40
@@ -104,7 +106,7 @@ def run_started(
     drive: Drive,
     cpu_seconds: int = CPU_SECONDS,
     wall_seconds: float = WALL_SECONDS,
-    program: Sequence[str] = (str(Path(sys.executable).with_name("segwright")),),
+    program: Sequence[str] = PROGRAM,
 ) -> Outcome:
     """Start the program as a shell would, and let `drive` do something to it."""
 
