@@ -53,6 +53,7 @@ def test_folds_are_those_that_have_begun(tmp_path: Path) -> None:
     )
     (model.path / "fold_0").mkdir()
     assert [fold.fold for fold in model.folds()] == [2, 10, "all"]
+    assert [fold.fold for fold in model.earlier()] == [2]
     assert model.folds_with(FINAL) == (2,)
     assert model.fold(2).is_trained
     assert not model.fold("10").is_trained

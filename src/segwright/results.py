@@ -26,6 +26,7 @@ Fold = int | Literal["all"]
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
 SUMMARY_FILE = "summary.json"
 _NAME = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+)__(?P<configuration>.+?)")
+_EARLIER = re.compile(r"earlier_fold_(0|[1-9]\d{0,8}|all)_.+")
 _FOLD = re.compile(r"fold_(0|[1-9]\d{0,8}|all)")
 
 
@@ -151,7 +152,7 @@ class ModelFolder:
 
     def fold(self, fold: Fold | str) -> FoldFolder:
         """The training of a fold, begun or not."""
-        known: Fold = "all" if fold == "all" else int(fold)
+        known = _fold(fold)
         return FoldFolder(self.path / f"fold_{known}", known)
 
     def lock_file(self, fold: Fold) -> Path:
@@ -165,6 +166,11 @@ class ModelFolder:
     def folds(self) -> tuple[FoldFolder, ...]:
         """The folds whose training has begun: the numbered ones ascending, then `all`."""
         return tuple(sorted((fold for fold in self._fold_folders() if fold.has_begun), key=_by_number))
+
+    def earlier(self) -> tuple[FoldFolder, ...]:
+        """Trainings that a new one of their fold took the place of, sorted by name."""
+        found = ((path, _EARLIER.fullmatch(path.name)) for path in sorted(self.path.glob("earlier_fold_*")))
+        return tuple(FoldFolder(path, _fold(match[1])) for path, match in found if match)
 
     def folds_with(self, checkpoint_name: str) -> tuple[Fold, ...]:
         """The numbered folds that have a checkpoint of this name, ascending; nnU-Net leaves `all` out, too."""
@@ -202,6 +208,10 @@ class ModelFolder:
         for path in self.path.glob("fold_*"):
             if path.is_dir() and (match := _FOLD.fullmatch(path.name)):
                 yield self.fold(match[1])
+
+
+def _fold(fold: Fold | str) -> Fold:
+    return "all" if fold == "all" else int(fold)
 
 
 def _by_number(fold: FoldFolder) -> tuple[bool, int]:

@@ -19,6 +19,7 @@ from segwright.report import ReportSources, StepTime, TestFolders, collect_repor
 from segwright.report.cases import CaseFiles
 from segwright.report.picture import write_overview
 from segwright.report.recorded import epochs_of
+from segwright.results import ModelFolder
 
 READER = reader_named("NaturalImage2DIO")
 LABELS = {"background": 0, "cell": 1, "nucleus": 2}
@@ -83,7 +84,7 @@ def project(tmp_path):
     epochs = [{"event": "epoch", "epoch": k, "train_loss": 0.5 - k, "pseudo_dice": [0.1, math.nan]} for k in range(2)]
     (fold / "training_log.jsonl").write_text("\n".join(json.dumps(line) for line in [{"event": "start"}, *epochs]))
     test = TestFolders(tmp_path / "predictions", raw / "labelsTr", raw / "imagesTr")
-    return ReportSources("Dataset009_Cells", raw=raw, preprocessed=preprocessed, model=model, test=test)
+    return ReportSources("Dataset009_Cells", raw=raw, preprocessed=preprocessed, model=ModelFolder(model), test=test)
 
 
 def test_a_whole_project_is_gathered(project):
@@ -128,7 +129,7 @@ def test_nothing_at_all_says_what_makes_it():
 
 def test_missing_folders_are_no_error(tmp_path):
     nowhere = tmp_path / "nowhere"
-    sources = ReportSources("D", nowhere, nowhere, nowhere, "all", TestFolders(nowhere, nowhere, nowhere))
+    sources = ReportSources("D", nowhere, nowhere, ModelFolder(nowhere), "all", TestFolders(nowhere, nowhere, nowhere))
     assert collect_report(sources).scores == ()
 
 
@@ -142,11 +143,11 @@ def test_missing_folders_are_no_error(tmp_path):
     ],
 )
 def test_a_training_that_has_begun_is_continued_not_begun_anew(project, name, checkpoint, command):
-    model = project.model.rename(project.model.with_name(name))
+    model = project.model.path.rename(project.model.path.with_name(name))
     (model / "fold_0" / "validation" / "summary.json").unlink()
     if checkpoint is not None:
         (model / "fold_0" / checkpoint).touch()
-    content = collect_report(ReportSources("D", raw=project.raw, model=model))
+    content = collect_report(ReportSources("D", raw=project.raw, model=ModelFolder(model)))
     assert content.missing["scores"].command == command
 
 
@@ -159,9 +160,9 @@ def test_validation_cases_that_were_trained_on_are_said_to_be(project):
 
 
 def test_damaged_files_are_told_and_the_rest_goes_on(project):
-    (project.model / "fold_0" / "settings.json").write_text("{")
+    (project.model.path / "fold_0" / "settings.json").write_text("{")
     (project.preprocessed / "dataset_fingerprint.json").write_text("[]")
-    (project.model / "plans.json").write_text("{}")
+    (project.model.path / "plans.json").write_text("{}")
     (project.test.predictions / "summary.json").write_text("{}")
     content = collect_report(project)
     assert "settings.json" in content.missing["budget"].what
@@ -192,7 +193,7 @@ def test_pictures_that_cannot_be_made_are_missed_aloud(project):
 
 
 def test_scores_of_trained_cases_are_called_by_that_name(project):
-    (project.model / "fold_0").rename(project.model / "fold_all")
+    (project.model.path / "fold_0").rename(project.model.path / "fold_all")
     content = collect_report(replace(project, fold="all", test=None))
     assert content.headline.cases_in_words == "training cases"
     assert "trained on" in content.scores[0].cases_in_words

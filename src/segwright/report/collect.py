@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from segwright.dataset import Case, DatasetDescription, RawDataset, find_cases, read_splits
 from segwright.dataset.splits import FILE_NAME as SPLITS_FILE
@@ -29,10 +28,8 @@ from segwright.report.content import (
 )
 from segwright.report.recorded import training_section
 from segwright.report.words import credit_of, describe_data, describe_plan
-from segwright.results import FoldFolder
+from segwright.results import SUMMARY_FILE, Fold, FoldFolder, ModelFolder
 
-Fold = int | Literal["all"]
-_SUMMARY_FILE = "summary.json"
 _DEFAULT_PLANS, _DEFAULT_TRAINER = "nnUNetPlans", "nnUNetTrainer"
 _TEST_TITLE = "test cases"
 
@@ -60,7 +57,7 @@ class ReportSources:
     dataset_name: str
     raw: Path | None = None
     preprocessed: Path | None = None
-    model: Path | None = None
+    model: ModelFolder | None = None
     fold: Fold = 0
     test: TestFolders | None = None
 
@@ -124,7 +121,7 @@ def _inside(folder: Path | None, *names: str) -> Path | None:
 
 
 def _description(sources: ReportSources, gaps: dict[str, Missing]) -> DatasetDescription | None:
-    folders = (sources.raw, sources.preprocessed, sources.model)
+    folders = (sources.raw, sources.preprocessed, _path(sources.model))
     path = _first_file(*(_inside(folder, "dataset.json") for folder in folders))
     if path is None:
         gaps["data"] = Missing("There is no dataset.json.", f"segwright check {sources.dataset_name}")
@@ -139,7 +136,7 @@ def _description(sources: ReportSources, gaps: dict[str, Missing]) -> DatasetDes
 
 
 def _fingerprint(sources: ReportSources, gaps: dict[str, Missing]) -> Fingerprint | None:
-    path = _first_file(_inside(sources.preprocessed, FINGERPRINT_FILE), _inside(sources.model, FINGERPRINT_FILE))
+    path = _first_file(_inside(sources.preprocessed, FINGERPRINT_FILE), _inside(_path(sources.model), FINGERPRINT_FILE))
     if path is None:
         gaps["data"] = Missing(
             "Sizes and spacings have not been measured yet.", f"segwright plan {sources.dataset_name}"
@@ -154,8 +151,8 @@ def _fingerprint(sources: ReportSources, gaps: dict[str, Missing]) -> Fingerprin
 
 def _plan(sources: ReportSources, gaps: dict[str, Missing]) -> Plan | None:
     planned = sorted(sources.preprocessed.glob("*Plans.json")) if sources.preprocessed is not None else []
-    wanted = _inside(sources.preprocessed, f"{_model_words(sources)[1]}.json")
-    path = _first_file(_inside(sources.model, "plans.json"), wanted, *planned)
+    wanted = _inside(sources.preprocessed, f"{_plans_name(sources)}.json")
+    path = _first_file(None if sources.model is None else sources.model.plans, wanted, *planned)
     if path is None:
         gaps["plan"] = Missing("No plan has been made yet.", f"segwright plan {sources.dataset_name}")
         return None
@@ -166,16 +163,22 @@ def _plan(sources: ReportSources, gaps: dict[str, Missing]) -> Plan | None:
         return None
 
 
-def _model_words(sources: ReportSources) -> tuple[str, str, str]:
-    """Trainer, plans and configuration, as the name of the model's folder tells them."""
-    words = sources.model.name.split("__") if sources.model is not None else []
-    return (words[0], words[1], words[2]) if len(words) == 3 else ("", _DEFAULT_PLANS, "3d_fullres")
+def _path(model: ModelFolder | None) -> Path | None:
+    return None if model is None else model.path
+
+
+def _plans_name(sources: ReportSources) -> str:
+    return (sources.model.plans_name if sources.model is not None else "") or _DEFAULT_PLANS
+
+
+def _configuration_name(sources: ReportSources) -> str:
+    return (sources.model.configuration_name if sources.model is not None else "") or "3d_fullres"
 
 
 def _plan_section(
     sources: ReportSources, plan: Plan, plan_words: Sequence[str], gaps: dict[str, Missing]
 ) -> PlanSection | None:
-    wanted = _model_words(sources)[2]
+    wanted = _configuration_name(sources)
     name = wanted if wanted in plan.configuration_names else plan.configuration_names[0]
     try:
         return describe_plan(plan.configuration(name), plan.plans_name, plan_words)
@@ -193,7 +196,7 @@ def _training(
     environment: tuple[Fact, ...] = ()
     try:
         if folder is not None:
-            section, environment = training_section(folder, names)
+            section, environment = training_section(folder.path, names)
     except SegwrightError as error:
         gaps["budget"] = Missing(str(error), _train_command(sources))
     if not section.settings and "budget" not in gaps:
@@ -203,20 +206,19 @@ def _training(
     return section, environment
 
 
-def _fold_folder(sources: ReportSources) -> Path | None:
-    return _inside(sources.model, f"fold_{sources.fold}")
+def _fold_folder(sources: ReportSources) -> FoldFolder | None:
+    return None if sources.model is None else sources.model.fold(sources.fold)
 
 
 def _train_command(sources: ReportSources) -> str:
     """What trains the fold, or goes on where it left off: without --continue a training is begun anew."""
-    trainer, plans, configuration = _model_words(sources)
-    words = ["segwright", "train", sources.dataset_name, configuration, str(sources.fold)]
-    if plans != _DEFAULT_PLANS:
+    words = ["segwright", "train", sources.dataset_name, _configuration_name(sources), str(sources.fold)]
+    if (plans := _plans_name(sources)) != _DEFAULT_PLANS:
         words += ["--plans", plans]
-    if trainer not in ("", _DEFAULT_TRAINER):
-        words += ["--trainer", f"FILE.py:{trainer}"]
+    if sources.model is not None and sources.model.trainer_name not in ("", _DEFAULT_TRAINER):
+        words += ["--trainer", f"FILE.py:{sources.model.trainer_name}"]
     folder = _fold_folder(sources)
-    if folder is not None and FoldFolder(folder, sources.fold).checkpoints():
+    if folder is not None and folder.checkpoints():
         words.append("--continue")
     return shlex.join(words)
 
@@ -238,7 +240,7 @@ def _scores(
     """Scores of the test cases and of the validation cases; the first of them have pictures."""
     sections: list[ScoreSection] = []
     for scored in (_test_set(sources, description), _validation_set(sources)):
-        if scored is None or not (path := scored.predictions / _SUMMARY_FILE).is_file():
+        if scored is None or not (path := scored.predictions / SUMMARY_FILE).is_file():
             continue
         try:
             summary = Summary.read(path)
@@ -283,7 +285,7 @@ def _validation_set(sources: ReportSources) -> _ScoredSet | None:
     return _ScoredSet(
         title=f"validation cases of fold {sources.fold}" if held_out else "training cases",
         cases_in_words=_validated_in_words(sources),
-        predictions=folder / "validation",
+        predictions=folder.validation,
         references=references,
         images=lambda: () if raw is None else RawDataset.open(raw).cases,
     )

@@ -50,7 +50,7 @@ def write_page(
             dataset_name=location.name,
             raw=location.raw,
             preprocessed=location.preprocessed,
-            model=None if model is None else model.path,
+            model=model,
             fold=chosen,
             test=None if model is None else scored_test_cases(location, model, chosen),
         ),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segwright.training.monitor import LOG_FILE, read_log
+from segwright.results import ModelFolder
+from segwright.training.monitor import read_log
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ def recorded_speed(results_folder: Path, plans_name: str, configuration: str) ->
 
     A log that is damaged, or of a form of its own, counts as none.
     """
-    folders = results_folder.glob(f"*__{plans_name}__{configuration}")
-    logs = [log for folder in folders for log in folder.glob(f"*/{LOG_FILE}")]
+    models = ModelFolder.all_in(results_folder, plans=plans_name, configuration=configuration)
+    logs = [fold.log for model in models for fold in (*model.folds(), *model.earlier()) if fold.log.is_file()]
     for log in sorted(logs, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             speed = _speed_of(log)
