@@ -224,14 +224,17 @@ def test_a_users_own_trainer(segwright, workspace: Path, tmp_path: Path, monkeyp
 def test_predict_and_evaluate(segwright, trained: Path, model: Path, tmp_path: Path) -> None:
     raw, masks = trained / "raw" / NAME, tmp_path / "masks"
     words = ("predict", raw / "imagesTs", masks, "--model", model, "--folds", 0, "--step-size", 0.5, "--device", "cpu")
+    # the model was trained without mirroring, so this setting changes nothing
     outcome = segwright(*words, "--no-mirroring")
     assert outcome.code == 0, outcome.err
     assert "2 cases predicted, 0 were done before" in outcome.out
     made = {path: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")}
     assert sorted(path.name for path in made) == [f"{case}.nii.gz" for case in case_ids("ballTs", 2)]
-    answer = json_of(segwright(*words, "--json"))
-    assert answer == {"done": [], "skipped": case_ids("ballTs", 2), "failures": {}}
+    none = {"done": [], "skipped": [], "shared": [], "foreign": [], "remade": {}, "failures": {}}
+    assert json_of(segwright(*words, "--json")) == none | {"skipped": case_ids("ballTs", 2)}
     assert {path: path.stat().st_mtime_ns for path in made} == made
+    answer = json_of(segwright(*words[:-3], 0.75, *words[-2:], "--json"))
+    assert answer["remade"] == dict.fromkeys(case_ids("ballTs", 2), "settings")
     assert json_of(segwright(*words, "--json", "--overwrite"))["done"] == case_ids("ballTs", 2)
 
     outcome = segwright("evaluate", masks, raw / "labelsTs", "--workers", 1)

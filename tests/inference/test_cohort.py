@@ -64,7 +64,7 @@ def test_the_header_of_a_prediction_has_the_geometry_of_its_image_to_the_bit(
 def test_nnunets_files_lie_beside_the_predictions(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     predict_folder(predictor, images, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()} - {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
-    assert names == {"dataset.json", "plans.json", "predict_from_raw_data_args.json"}
+    assert names == {".segwright", "dataset.json", "plans.json", "predict_from_raw_data_args.json"}
     assert json.loads((tmp_path / "out" / "plans.json").read_text()) == predictor.plan.raw
     arguments = json.loads((tmp_path / "out" / "predict_from_raw_data_args.json").read_text())
     assert arguments["list_of_lists_or_source_folder"] == str(images)

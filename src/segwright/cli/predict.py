@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,17 @@ from segwright.cli.options import DeviceOption, JsonOption, choose_device
 from segwright.errors import MissingFileError, SettingsError, message
 from segwright.results import parse_fold
 from segwright.steps.failures import require_all_done
+
+if TYPE_CHECKING:
+    from segwright.inference import PredictionResult
+
+_REASONS = {
+    "done": "as --overwrite asks",
+    "unknown": "of unknown origin",
+    "model": "by another model or other folds of it",
+    "settings": "with other settings",
+    "input": "of another image",
+}
 
 
 def predict(
@@ -32,13 +44,18 @@ def predict(
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", metavar="FILE", help="File in each fold.")
     ] = "checkpoint_final.pth",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished cases anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished cases again.")] = False,
+    keep_existing: Annotated[
+        bool, typer.Option("--keep-existing", help="Take label maps of unknown origin, such as nnU-Net's, as done.")
+    ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Segment every image of a folder.
 
-    Cases that are done are skipped; a bad one does not stop the others.
+    Cases that are done with this model, these settings and this image are skipped; a bad one does not stop the others.
+
+    Started twice, on two GPUs for instance, both share the work.
 
     \b
     Examples:
@@ -70,19 +87,41 @@ def predict(
         terminal.note(f"Warning: {warning}")
     with terminal.progress() as progress:
         result = predict_folder(
-            predictor, input_folder, output_folder, overwrite=overwrite, progress=progress, tile_progress=progress
+            predictor,
+            input_folder,
+            output_folder,
+            overwrite=overwrite,
+            keep_existing=keep_existing,
+            progress=progress,
+            tile_progress=progress,
+        )
+    if result.foreign:
+        terminal.note(
+            f"Warning: {len(result.foreign)} label maps in {output_folder}, such as {result.foreign[0]}, stay there "
+            "but are of another model or of unknown origin; plans.json beside them was left as it was."
         )
     failures = {failure.case_id: failure.message for failure in result.failures}
     if as_json:
-        terminal.json({"done": list(result.done), "skipped": list(result.skipped), "failures": failures})
+        ids = {"done": result.done, "skipped": result.skipped, "shared": result.shared, "foreign": result.foreign}
+        terminal.json({**ids, "remade": result.remade, "failures": failures})
     else:
-        terminal.answer(
-            f"{len(result.done)} cases predicted, {len(result.skipped)} were done before, {len(failures)} failed: "
-            f"{output_folder}"
-        )
-    num_cases = len(result.done) + len(result.skipped) + len(failures)
-    require_all_done(result.failures, num_cases, "predicted")
+        terminal.answer(f"{_in_words(result)}: {output_folder}")
+    require_all_done(result.failures, result.num_cases, "predicted")
     return 0
+
+
+def _in_words(result: PredictionResult) -> str:
+    reasons = Counter(_REASONS[state] for state in result.remade.values())
+    again = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return ", ".join(
+        [
+            f"{len(result.done)} cases predicted",
+            *([f"{len(result.remade)} of them again ({again})"] if again else []),
+            f"{len(result.skipped)} were done before",
+            *([f"{len(result.shared)} done by another process"] if result.shared else []),
+            f"{len(result.failures)} failed",
+        ]
+    )
 
 
 def _require_model(folder: Path) -> None:

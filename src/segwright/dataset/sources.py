@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from segwright.dataset.cases import Case
@@ -23,25 +21,3 @@ def sources_of(case: Case) -> Sources:
     """
     paths = [path for path in (*case.image_paths, case.label_path) if path is not None]
     return [[path.name, stat.st_size, int(stat.st_mtime)] for path in paths for stat in (path.stat(),)]
-
-
-def note_sources(path: Path, case_id: str, sources: Sources) -> None:
-    """Add a line for a case that is done. The last line of a case counts."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps([case_id, sources]) + "\n")
-
-
-def noted_sources(path: Path) -> dict[str, Sources]:
-    """What was noted, by the case's id; nothing where there is no such file, and without lines that were torn."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    noted: dict[str, Sources] = {}
-    for line in lines:
-        try:
-            case_id, sources = json.loads(line)
-        except ValueError:
-            continue
-        noted[str(case_id)] = sources
-    return noted

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,11 @@ from torch import nn
 from segwright.dataset import DatasetDescription
 from segwright.errors import CheckpointError, MissingFileError, SettingsError, message
 from segwright.inference.export import logits_to_label_map
+from segwright.inference.output_folder import Origin
 from segwright.inference.sliding_window import predict_logits
 from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.interop.plan_changes import PlanChange, changes_since, refuse_changes
-from segwright.interop.weights import load_state_dict
+from segwright.interop.weights import load_state_dict, unwrap
 from segwright.io import Image
 from segwright.names import parse_name
 from segwright.networks import build_network
@@ -36,6 +40,7 @@ class Predictor:
     """A model in memory. Build it with `Predictor.from_folder`, or from the parts that a training holds.
 
     `mirror_axes` are the axes of the patch that may be mirrored; empty them (`dataclasses.replace`) to predict without.
+    `checkpoints` are the digests of the files that the networks were read from, if they were.
     """
 
     plan: Plan
@@ -46,6 +51,8 @@ class Predictor:
     step_size: float = 0.5
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     folds: tuple[str, ...] = ()
+    checkpoint_name: str = CHECKPOINT_NAME
+    checkpoints: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -74,6 +81,7 @@ class Predictor:
         description = DatasetDescription.read(model_folder / "dataset.json")
         names = _folds(model_folder, folds, checkpoint_name)
         networks: list[nn.Module] = []
+        digests: list[str] = []
         first: Checkpoint | None = None
         changes: dict[str, PlanChange] = {}
         for name in names:
@@ -84,6 +92,7 @@ class Predictor:
             network = _network(plan.configuration(checkpoint.configuration), description)
             load_state_dict(network, checkpoint.network_weights, where=checkpoint.where)
             networks.append(network.to(device).eval())
+            digests.append(checkpoint.digest)
         assert first is not None, "at least one fold, or an error before"
         return cls(
             plan=plan,
@@ -94,8 +103,23 @@ class Predictor:
             step_size=step_size,
             device=torch.device(device),
             folds=names,
+            checkpoint_name=checkpoint_name,
+            checkpoints=tuple(digests),
             warnings=(*_warnings(first), *(f"plans.json was edited: {change}." for change in changes.values())),
         )
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What tells the label maps of this model and these settings from others; not the device, nor any path."""
+        weights = self.checkpoints or tuple(_digest_of_weights(network) for network in self.networks)
+        model = json.dumps([self.plan.raw, self.description.raw, self.configuration.name, weights])
+        settings = {
+            "folds": list(self.folds),
+            "checkpoint": self.checkpoint_name,
+            "step_size": self.step_size,
+            "mirror_axes": list(self.mirror_axes),
+        }
+        return Origin(hashlib.sha256(model.encode()).hexdigest(), settings)
 
     def predict_image(self, image: Image, *, progress: Progress | None = None) -> NDArray[Any]:
         """Segment an image; the label map is (z, y, x) on the image's grid."""
@@ -182,6 +206,14 @@ def _network(configuration: Configuration, description: DatasetDescription) -> n
         num_outputs=description.labels.num_outputs,
         deep_supervision=False,
     )
+
+
+def _digest_of_weights(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in unwrap(network).state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _warnings(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ from segwright.dataset.case_size import largest_case_voxels
 from segwright.dataset.cases import Case, read_case_image
 from segwright.dataset.description import FILE_NAME as DESCRIPTION_NAME
 from segwright.dataset.raw import RawDataset
-from segwright.dataset.sources import Sources, note_sources, noted_sources, sources_of
+from segwright.dataset.sources import Sources, sources_of
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.errors import DatasetError, LockedError, PlanError, message
 from segwright.io import reader_named
 from segwright.io.atomic import flush_folders, told_of_writing, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
+from segwright.io.notes import add_note, read_notes
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
 from segwright.planning.configuration import Configuration
 from segwright.planning.plan import Plan
@@ -105,7 +106,7 @@ def preprocess_dataset(
         for folder, record in records.items():
             prepare_folder(folder, record, overwrite=overwrite)
         removed = {case_id for folder in records for case_id in remove_abandoned(folder, case_ids)}
-        noted = {folder: noted_sources(folder / SOURCES_NAME) for folder in records}
+        noted = {folder: read_notes(folder / SOURCES_NAME) for folder in records}
         tasks = [_task(case, configurations, dataset, preprocessed_folder, noted) for case in dataset.cases]
         unflushed = [
             preprocessed_folder / each.data_identifier
@@ -145,7 +146,7 @@ def _run(
         else:
             done.append(task.case.case_id)
             for configuration in task.configurations:
-                note_sources(folder / configuration.data_identifier / SOURCES_NAME, task.case.case_id, task.sources)
+                add_note(folder / configuration.data_identifier / SOURCES_NAME, task.case.case_id, task.sources)
     return PreprocessResult(
         done=tuple(sorted(done)),
         skipped=tuple(task.case.case_id for task in tasks if task not in wanted),

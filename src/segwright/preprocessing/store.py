@@ -93,8 +93,11 @@ class PreprocessedStore:
 
     def is_complete(self, case_id: str) -> bool:
         """Whether a case was written to its end; its `.pkl` is written last."""
-        files = {path.name for path in self._files(case_id) if path.is_file()}
-        return self._is_complete(case_id, files)
+        return self._is_complete(case_id, {path.name for path in self.files(case_id)})
+
+    def files(self, case_id: str) -> list[Path]:
+        """The files of a case that are there."""
+        return [path for path in self._files(case_id) if path.is_file()]
 
     def is_whole(self, case_id: str) -> bool:
         """Whether the files of a complete case are as long as they were written; after a power cut they may not be."""

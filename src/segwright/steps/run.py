@@ -26,7 +26,7 @@ from segwright.io import reader_named
 from segwright.planning import Plan
 from segwright.planning.presets import DEFAULT_PLANNER
 from segwright.report import StepTime
-from segwright.results import FINAL, SUMMARY_FILE, Fold, ModelFolder
+from segwright.results import SUMMARY_FILE, Fold, ModelFolder
 from segwright.steps.check import NO_VARIABLES, require_sound
 from segwright.steps.failures import require_all_done
 from segwright.steps.plan import plan_dataset
@@ -189,11 +189,10 @@ def _predict_and_score_test_cases(
             predictor,
             images,
             predictions,
-            overwrite=_are_older(predictions, model.fold(fold).path / FINAL),
             progress=progress,
             tile_progress=progress,
         )
-    require_all_done(result.failures, len(result.done) + len(result.skipped) + len(result.failures), "predicted")
+    require_all_done(result.failures, result.num_cases, "predicted")
     if not references.is_dir():
         return None
     with steps.step("score test cases"):
@@ -207,9 +206,3 @@ def _predict_and_score_test_cases(
         )
         summary.write(predictions / SUMMARY_FILE)
     return summary
-
-
-def _are_older(predictions: Path, checkpoint: Path) -> bool:
-    """Whether predictions were made before the model was trained anew."""
-    trained_at = checkpoint.stat().st_mtime
-    return any(path.stat().st_mtime < trained_at for path in predictions.glob("*"))

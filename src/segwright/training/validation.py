@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from segwright.errors import ImageError, message
 from segwright.evaluation import Summary, evaluate_folder
-from segwright.inference.export import logits_to_label_map
-from segwright.inference.sliding_window import predict_logits
+from segwright.inference.output_folder import OutputFolder, inputs_of, open_output_folder
+from segwright.inference.predictor import Predictor
 from segwright.io import ImageReaderWriter, reader_named
 from segwright.preprocessing.properties import require_properties
 from segwright.preprocessing.store import PreprocessedStore
-from segwright.results import FINAL
 from segwright.training.interrupts import StopRequest
 
 if TYPE_CHECKING:
@@ -27,33 +25,31 @@ if TYPE_CHECKING:
 def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> Summary | None:
     """Predict the validation cases with the trained network, write them to `validation/`, and score them.
 
-    A case that was predicted after the final checkpoint was written is not predicted again. Returns None when a stop
-    was asked for before the last case.
+    A case that was predicted with these weights, from the arrays that are in the store now, is not predicted again.
+    Returns None when a stop was asked for before the last case.
 
     Args:
         trainer: after training.
         reference_folder: label maps of the cases on their original grids (`gt_segmentations`).
         stop: looked at before each case.
     """
-    folder = trainer.output_folder / "validation"
-    folder.mkdir(exist_ok=True)
+    path = trainer.output_folder / "validation"
     ending = trainer.description.file_ending
-    trained_at = (trainer.output_folder / FINAL).stat().st_mtime
-    trainer.network.eval()
+    predictor = _predictor(trainer)
     trainer.set_deep_supervision_enabled(False)
     try:
-        for done, case_id in enumerate(trainer.split.val):
-            if stop:
-                trainer.monitor.event("interrupted", {"signal": stop.signal_name, "validated": done})
-                return None
-            path = folder / f"{case_id}{ending}"
-            if not path.is_file() or path.stat().st_mtime < trained_at:
-                _predict_case(trainer, case_id, path)
-            trainer.monitor.event("validation", {"case_id": case_id, "done": done + 1, "total": len(trainer.split.val)})
+        with open_output_folder(path, ending, predictor.origin) as folder:
+            for done, case_id in enumerate(trainer.split.val):
+                if stop:
+                    trainer.monitor.event("interrupted", {"signal": stop.signal_name, "validated": done})
+                    return None
+                _predict_unless_done(trainer, predictor, folder, case_id)
+                values = {"case_id": case_id, "done": done + 1, "total": len(trainer.split.val)}
+                trainer.monitor.event("validation", values)
     finally:
         trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     summary = evaluate_folder(
-        folder,
+        path,
         reference_folder,
         labels=trainer.labels,
         file_ending=ending,
@@ -61,7 +57,7 @@ def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> 
         case_ids=trainer.split.val,
         compare_positions=False,
     )
-    summary.write(folder / "summary.json")
+    summary.write(path / "summary.json")
     return summary
 
 
@@ -91,22 +87,23 @@ def require_usable_cases(
                 ) from error
 
 
-def _predict_case(trainer: Trainer, case_id: str, path: Path) -> None:
-    properties = trainer.store.read_properties(case_id)
-    data = torch.from_numpy(trainer.store.open(case_id).data[:])
-    logits = predict_logits(
-        [trainer.network],
-        data,
-        patch_size=trainer.configuration.patch_size,
-        num_outputs=trainer.labels.num_outputs,
-        mirror_axes=trainer.mirror_axes,
-        device=trainer.device,
-    )
-    label_map = logits_to_label_map(
-        logits,
-        properties=properties,
+def _predictor(trainer: Trainer) -> Predictor:
+    return Predictor(
         plan=trainer.plan,
         configuration=trainer.configuration,
-        labels=trainer.labels,
+        description=trainer.description,
+        networks=(trainer.network,),
+        mirror_axes=trainer.mirror_axes,
+        device=trainer.device,
+        folds=(str(trainer.fold),),
     )
-    reader_named(trainer.plan.image_reader_writer).write_labels(label_map, path, properties)
+
+
+def _predict_unless_done(trainer: Trainer, predictor: Predictor, folder: OutputFolder, case_id: str) -> None:
+    inputs = inputs_of(trainer.store.files(case_id))
+    if folder.state(case_id, inputs) == "done":
+        return
+    properties = trainer.store.read_properties(case_id)
+    label_map = predictor.predict_preprocessed(trainer.store.open(case_id).data[:], properties)
+    with folder.replacing(case_id, inputs) as path:
+        reader_named(predictor.plan.image_reader_writer).write_labels(label_map, path, properties)
