@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +16,8 @@ from segwright.evaluation.metrics import METRIC_NAMES
 from segwright.io.atomic import write_text_atomic
 from segwright.io.json_file import read_json
 from segwright.labels import LabelOrRegion
+
+_NEEDED_METRICS = ("Dice", "IoU")
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,17 @@ class Summary:
             DatasetError: it is not one.
         """
         try:
+            mean = _from_keys(value["mean"])
             return cls(
                 metric_per_case=tuple(
                     CaseMetrics(
                         prediction_file=str(case["prediction_file"]),
                         reference_file=str(case["reference_file"]),
-                        metrics=_from_keys(case["metrics"]),
+                        metrics=_with_classes(_from_keys(case["metrics"]), mean),
                     )
                     for case in value["metric_per_case"]
                 ),
-                mean=_from_keys(value["mean"]),
+                mean=mean,
                 foreground_mean=_numbers(value["foreground_mean"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -153,7 +156,19 @@ def _from_keys(by_key: Mapping[str, Mapping[str, float]]) -> dict[LabelOrRegion,
     return {label_of(key): _numbers(metrics) for key, metrics in by_key.items()}
 
 
+def _with_classes(
+    metrics: dict[LabelOrRegion, dict[str, float]], classes: Iterable[LabelOrRegion]
+) -> dict[LabelOrRegion, dict[str, float]]:
+    missing = [key_of(value) for value in classes if value not in metrics]
+    if missing:
+        raise ValueError(f"a case without class {missing[0]}, of which there is a mean")
+    return metrics
+
+
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    for name in _NEEDED_METRICS:
+        if name not in metrics:
+            raise ValueError(f"metrics without {name}")
     for name, value in metrics.items():
         if not isinstance(value, (int, float)):
             raise TypeError(f"{name} is {value!r}")

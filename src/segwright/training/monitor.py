@@ -66,11 +66,13 @@ class MonitorGroup:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the events of a training_log.jsonl; a last line that a kill cut short is left out."""
+    """Read the events of a training_log.jsonl; lines that are no events are left out, as one that a kill cut short."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(event, dict):
+            events.append(event)
     return events
