@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from nibabel.nifti2 import Nifti2Image
 
 from segwright.io import reader_named
 from segwright.io.own_header import KEY
+from segwright.io.safe_pickle import PROTOCOL, loads_pickle
 
 ITK, ITK_TURNED = "SimpleITKIO", "SimpleITKIOWithReorient"
 NIBABEL, NIBABEL_TURNED = "NibabelIO", "NibabelIOWithReorient"
@@ -70,7 +72,7 @@ class Nifti:
         is_first, order = self.kind is Nifti1Image, self.order
         struct.pack_into(f"{order}2{'h' if is_first else 'i'}", content, 252 if is_first else 344, *self.codes)
         if self.pixdim is not None:
-            struct.pack_into(f"{order}3f", content, 80, *self.pixdim)
+            struct.pack_into(f"{order}4f", content, 76, *self.pixdim)
         path.write_bytes(gzip.compress(bytes(content)) if self.ending == ".nii.gz" else bytes(content))
 
 
@@ -97,8 +99,9 @@ NIFTI = (
     Nifti("neither, beside both", OBLIQUE, OBLIQUE, (0, 0)),
     Nifti("two places, sform of the scanner", ELSEWHERE, affine(), (2, 1)),
     Nifti("two places, sform of an atlas", ELSEWHERE, OBLIQUE, (1, 4)),
-    Nifti("pixdim unlike sform", INEXACT, INEXACT, (1, 1), pixdim=(0.4, 0.5, 2.5)),
-    Nifti("pixdim unlike sform alone", OBLIQUE, OBLIQUE, (0, 2), pixdim=(0.4, 0.5, 2.5)),
+    Nifti("pixdim unlike sform", INEXACT, INEXACT, (1, 1), pixdim=(1, 0.4, 0.5, 2.5)),
+    Nifti("pixdim unlike sform alone", OBLIQUE, OBLIQUE, (0, 2), pixdim=(1, 0.4, 0.5, 2.5)),
+    Nifti("a hand that is none", OBLIQUE, OBLIQUE, (1, 0), pixdim=(0.5, 1.5, 2, 3)),
     Nifti("skewed sform beside a qform", affine() + 0.2 * np.eye(4, k=1) * np.eye(4)[:, :1], affine(), (1, 2)),
     Nifti("skewed sform alone", affine() + 0.2 * np.eye(4, k=1) * np.eye(4)[:, :1], affine(), (0, 2), ALONE),
     Nifti("millimetres and seconds", INEXACT, INEXACT, fields={"xyzt_units": 10}),
@@ -202,7 +205,8 @@ def test_a_label_map_has_the_geometry_of_its_image(
     image = reader.read_image([source])
     label_map = np.random.default_rng(0).integers(0, highest + 1, image.array.shape[1:])
     label_map.flat[-1] = highest
-    reader.write_labels(label_map, written, image.properties)
+    stored = pickle.dumps(image.properties, protocol=PROTOCOL)  # as beside a preprocessed case
+    reader.write_labels(label_map, written, loads_pickle(stored, where="properties"))
     read = reader.read_labels(written)
     np.testing.assert_array_equal(read.array[0], label_map)
     assert read.geometry == image.geometry

@@ -72,11 +72,13 @@ def _write(label_map: NDArray[Any], path: Path, properties: Mapping[str, Any]) -
 
 
 def _affine(header: bytes) -> NDArray[np.float64]:
+    """The affine that nibabel takes from a header, which it corrects in the same way when it opens a file."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
     kind = next(kind for kind in (Nifti1Header, Nifti2Header) if len(header) <= kind.sizeof_hdr + 4)
-    return np.asarray(kind(header[: kind.sizeof_hdr], check=False).get_best_affine())
+    with _silent_nibabel():
+        return np.asarray(kind(header[: kind.sizeof_hdr]).get_best_affine())
 
 
 def _load(path: Path) -> tuple[Nifti1Image, int]:
