@@ -12,6 +12,7 @@ import pytest
 
 from segwright.dataset import RawDataset
 from segwright.fingerprint import Fingerprint, fingerprint_dataset
+from segwright.io.own_header import KEY
 from segwright.planning.planner import make_plan
 from segwright.preprocessing.pipeline import preprocess_case
 
@@ -78,6 +79,7 @@ def test_plans_and_cases_equal_nnunets(variant: Path, tmp_path: Path) -> None:
                 np.testing.assert_allclose(channel, wanted, atol=1e-5 * np.ptp(wanted), rtol=0)
             np.testing.assert_array_equal(result.seg, arrays[f"{name} seg"])
             locations = result.properties.pop("class_locations")
+            result.properties.pop(KEY, None)  # nnU-Net does not look at it
             assert list(locations) == about["located"]
             for label, voxels in locations.items():
                 np.testing.assert_array_equal(np.reshape(voxels, (-1, 4)), arrays[f"{name} {label}"].reshape(-1, 4))

@@ -33,7 +33,7 @@ _UNITS_OF_SPACE = 0b111
 _SPACING_KEYS = ("ElementSpacing", "ElementSize")
 _POSITION_KEYS = (("Offset", "Position", "Origin"), ("TransformMatrix", "Rotation", "Orientation"))
 _NEAR = 0.8
-# Names of the two spaces between which ITK turns axes round; the others it takes for left-posterior-superior.
+# Spaces that ITK turns into left-posterior-superior; the others it takes for that.
 _KNOWN_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
 
 _NO_POSITION = (
@@ -74,9 +74,8 @@ def require_spacing(path: Path) -> None:
         fields = text_header.metaimage_fields(path)[0]
         for keys in (_SPACING_KEYS, *_POSITION_KEYS):
             near = _near(fields, keys)
-            if not fields.keys() & set(keys) and (
-                near or (keys is _SPACING_KEYS and _in_space(fields["DimSize"].split()))
-            ):
+            is_needed = keys is _SPACING_KEYS and _in_space(fields["DimSize"].split())
+            if not fields.keys() & set(keys) and (near or is_needed):
                 raise _made_up(path, f"'{keys[0]}'", f"{near!r}" if near else "none", "ElementSpacing = 1 1 1")
 
 
@@ -242,7 +241,7 @@ def _missing(fields: Mapping[str, str], keys: Sequence[str]) -> Doubts:
 
 def _foreign_unit(key: str, unit: str) -> Doubts:
     yield (
-        f"expected mm as {key}, got {unit}: the spacing is taken as mm all the same",
+        f"expected mm as {key}, got {unit!r}: the spacing is taken as mm all the same",
         "Write the spacing in mm into the header.",
     )
 
@@ -255,7 +254,7 @@ def _says_spacing(fields: Mapping[str, str]) -> bool:
 
 
 def _near(fields: Collection[str], keys: Sequence[str]) -> str | None:
-    """A key that is none, but nearly one of these and none of the others."""
+    """A key that is unknown, but nearer to one of these than to any other."""
     unknown = [key for key in fields if key not in text_header.METAIMAGE_KEYS]
     return next(
         (key for key in unknown if set(get_close_matches(key, text_header.METAIMAGE_KEYS, 1, _NEAR)) & set(keys)), None
