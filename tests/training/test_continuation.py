@@ -159,14 +159,19 @@ def edited(tiny: Any, key: str, value: Any) -> Plan:
 ARRAYS = [
     ("spacing", [1.1, 1.1, 1.1], "spacing"),
     ("normalization_schemes", ["NoNormalization"], "normalization_schemes"),
-    ("resampling_fn_data_kwargs.order", 1, "resampling_data"),
+    ("resampling_fn_data_kwargs.order", 1, r"resampling_fn_data_kwargs\.order"),
     ("image_reader_writer", "NibabelIO", "image_reader_writer"),
 ]
 NETWORK = [
     ("architecture.arch_kwargs.nonlin", "torch.nn.ReLU", "architecture.nonlin"),
     ("architecture.arch_kwargs.nonlin_kwargs", {"negative_slope": 0.5}, "architecture.nonlin_kwargs"),
 ]
-HARMLESS = [("patch_size", [16, 16, 16], "patch_size"), ("batch_dice", True, "batch_dice")]
+PROBABILITIES = "resampling_fn_probabilities_kwargs.order"
+HARMLESS = [
+    ("patch_size", [16, 16, 16], "patch_size"),
+    ("batch_dice", True, "batch_dice"),
+    (PROBABILITIES, 0, PROBABILITIES),
+]
 
 
 @pytest.mark.parametrize(("key", "value", "named"), ARRAYS)
@@ -181,7 +186,7 @@ def test_a_store_of_nnunet_says_nothing_and_is_taken(tiny: Any, tmp_path: Path) 
     shutil.copytree(tiny.preprocessed, preprocessed)
     for record in preprocessed.glob("*/segwright"):
         shutil.rmtree(record)
-    plan = edited(tiny, "spacing", [1.1, 1.1, 1.1])
+    plan = edited(tiny, "normalization_schemes", ["NoNormalization"])
     assert run(tiny, tmp_path / "results", plan=plan, preprocessed_folder=preprocessed).finished
 
 
@@ -238,6 +243,25 @@ def test_a_plan_edited_beside_the_weights_does_not_predict(results: Path) -> Non
     entry["batch_dice"] = True
     (model / "plans.json").write_text(json.dumps(raw))
     assert any("batch_dice" in warning for warning in Predictor.from_folder(model).warnings)
+    entry["patch_size"] = [16, 16, 16]
+    (model / "plans.json").write_text(json.dumps(raw))
+    with pytest.raises(PlanError, match="patch_size"):
+        Predictor.from_folder(model)
+    assert Predictor.from_folder(model, accept_plan=True).configuration.patch_size == (16, 16, 16)
+
+
+def test_labels_that_swapped_their_names_do_not_predict(results: Path) -> None:
+    model = next(results.iterdir())
+    raw = json.loads((model / "dataset.json").read_text())
+    background, first, second = raw["labels"]
+    for labels, refused in (((background, second, first), True), ((background, first, "renamed"), False)):
+        swapped = {name: value for value, name in enumerate(labels)}
+        (model / "dataset.json").write_text(json.dumps({**raw, "labels": swapped}))
+        if refused:
+            with pytest.raises(PlanError, match="labels"):
+                Predictor.from_folder(model, accept_plan=True)
+        else:
+            assert any("labels" in warning for warning in Predictor.from_folder(model).warnings)
 
 
 def test_labels_that_changed_their_meaning_are_refused(tiny: Any, tmp_path: Path, results: Path) -> None:

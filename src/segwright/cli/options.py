@@ -112,6 +112,9 @@ RecipeOption = Annotated[
 TrainerOption = Annotated[
     str | None, typer.Option("--trainer", metavar="FILE.py:CLASS", help="Your own class that inherits Trainer.")
 ]
+AcceptPlanOption = Annotated[
+    bool, typer.Option("--accept-plan", help="Go on though the plan was edited, if the weights mean the same with it.")
+]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="cpu|cuda|mps", help="Default: cuda if there is one, mps, else cpu.")
 ]

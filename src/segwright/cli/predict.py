@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segwright.cli.console import Terminal
-from segwright.cli.options import DeviceOption, JsonOption, choose_device
+from segwright.cli.options import AcceptPlanOption, DeviceOption, JsonOption, choose_device
 from segwright.errors import MissingFileError, SettingsError, message
 from segwright.results import parse_fold
 from segwright.steps.failures import require_all_done
@@ -44,6 +44,7 @@ def predict(
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", metavar="FILE", help="File in each fold.")
     ] = "checkpoint_final.pth",
+    accept_plan: AcceptPlanOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished cases again.")] = False,
     keep_existing: Annotated[
         bool, typer.Option("--keep-existing", help="Take label maps of unknown origin, such as nnU-Net's, as done.")
@@ -82,6 +83,7 @@ def predict(
         device=choose_device(device),
         step_size=step_size,
         mirroring=not no_mirroring,
+        accept_plan=accept_plan,
     )
     for warning in predictor.warnings:
         terminal.note(f"Warning: {warning}")

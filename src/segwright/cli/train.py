@@ -13,6 +13,7 @@ import typer
 from segwright.cli.console import Terminal
 from segwright.cli.options import (
     DEFAULT_PLANS,
+    AcceptPlanOption,
     BatchSizeOption,
     DatasetArgument,
     DeviceOption,
@@ -61,10 +62,7 @@ def train(
         Path | None,
         typer.Option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of the same fold instead."),
     ] = None,
-    accept_plan: Annotated[
-        bool,
-        typer.Option("--accept-plan", help="Go on though the plan changed, where the weights mean the same with it."),
-    ] = False,
+    accept_plan: AcceptPlanOption = False,
     workers: LoaderWorkersOption = None,
     workspace: WorkspaceOption = None,
 ) -> int:

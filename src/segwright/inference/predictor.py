@@ -65,11 +65,13 @@ class Predictor:
         device: str | torch.device = "cpu",
         step_size: float = 0.5,
         mirroring: bool = True,
+        accept_plan: bool = False,
     ) -> Predictor:
         """Load a model folder of Segwright or nnU-Net v2 (`Trainer__plans__configuration`).
 
         Without `folds` all of `fold_0`, `fold_1`, ... that hold the checkpoint are used, `fold_all` only if it is asked
         for. The configuration and the axes to mirror are read from the checkpoint; `mirroring=False` mirrors none.
+        `accept_plan` predicts though plans.json was edited after the training, if the weights mean the same with it.
 
         Raises:
             MissingFileError: the folder, its plans.json or dataset.json, or a checkpoint is not there.
@@ -88,7 +90,7 @@ class Predictor:
             checkpoint = Checkpoint.read(model_folder / f"fold_{name}" / checkpoint_name)
             first = first or checkpoint.without_tensors()
             _check_same_configuration(checkpoint, first)
-            changes.update(_harmless_changes(checkpoint, plan, description))
+            changes.update(_accepted_changes(checkpoint, plan, description, accept_plan))
             network = _network(plan.configuration(checkpoint.configuration), description)
             load_state_dict(network, checkpoint.network_weights, where=checkpoint.where)
             networks.append(network.to(device).eval())
@@ -178,15 +180,19 @@ def _check_same_configuration(checkpoint: Checkpoint, first: Checkpoint) -> None
         )
 
 
-def _harmless_changes(checkpoint: Checkpoint, plan: Plan, description: DatasetDescription) -> dict[str, PlanChange]:
-    """What was edited in plans.json and dataset.json since the training, by key, if the weights mean the same still."""
+def _accepted_changes(
+    checkpoint: Checkpoint, plan: Plan, description: DatasetDescription, accept: bool
+) -> dict[str, PlanChange]:
+    """What was edited in plans.json and dataset.json since the training, by key, if it may be used so."""
     changes = changes_since(checkpoint, plan, description, checkpoint.configuration)
-    refuse_changes(
-        [change for change in changes if not change.is_harmless],
-        where=f"{plan.where}, or dataset.json beside it",
-        made=checkpoint.where,
-        remedies="Put the values back; the weights mean something else with these.",
-    )
+    harmless = all(change.is_harmless for change in changes)
+    if not (accept and harmless):
+        refuse_changes(
+            [change for change in changes if change.changes_predictions],
+            where=f"{plan.where}, or dataset.json beside it",
+            made=checkpoint.where,
+            remedies="Put the values back" + (", or predict with these by --accept-plan." if harmless else "."),
+        )
     return {change.key: change for change in changes}
 
 

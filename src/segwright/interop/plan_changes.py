@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,19 +11,12 @@ from segwright.dataset.description import DatasetDescription
 from segwright.errors import PlanError, message
 from segwright.interop.checkpoint import Checkpoint
 from segwright.planning.plan import Plan
-from segwright.preprocessing.record import record_of, resampling_record
+from segwright.preprocessing.record import by_plan_keys, record_of, resampling_record
 
-# What the same weights work with, though perhaps not as well; every other key decides what they compute or mean.
-_HARMLESS = (
-    "patch_size",
-    "batch_dice",
-    "data_identifier",
-    "image_reader_writer",
-    "resampling_seg",
-    "resampling_probabilities",
-    "channel_names",
-    "label_names",
-)
+# Predictions do not depend on the first two; of the third the weights mean the same, all else decides their meaning.
+_OF_TRAINING = frozenset({"batch_dice", "data_identifier", "resampling_fn_seg", "resampling_fn_seg_kwargs"})
+_OF_FILES = frozenset({"image_reader_writer", "channel_names"})
+_OF_PREDICTION = frozenset({"patch_size", "resampling_fn_probabilities", "resampling_fn_probabilities_kwargs"})
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,17 @@ class PlanChange:
     @property
     def is_harmless(self) -> bool:
         """Whether the weights mean the same with both."""
-        return self.key.split(".", 1)[0] in _HARMLESS
+        return not self.changes_predictions or self._top in _OF_PREDICTION
+
+    @property
+    def changes_predictions(self) -> bool:
+        """Whether the same weights predict something else."""
+        renamed = self._top == "labels" and (self.trained_with is None or self.now is None)
+        return not renamed and self._top not in _OF_TRAINING | _OF_FILES
+
+    @property
+    def _top(self) -> str:
+        return self.key.split(".", 1)[0]
 
 
 def changes_since(
@@ -65,7 +68,7 @@ def plan_changes(
     Raises:
         PlanError: one of the plans has no such configuration.
     """
-    before, after = (dict(_flat(_decisive(*each, configuration))) for each in (trained, now))
+    before, after = (_decisive(*each, configuration) for each in (trained, now))
     keys = dict.fromkeys([*before, *after])
     return tuple(PlanChange(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key))
 
@@ -94,7 +97,7 @@ def _decisive(plan: Plan, description: DatasetDescription, name: str) -> dict[st
     if configuration.architecture.kind != "other":
         del architecture["network_class_name"]  # `kind` says it, whichever package the class is found in
     arrays = record_of(plan, configuration, description)
-    del arrays["format"], arrays["labels"]
+    del arrays["format"]
     decisive = {
         **arrays,
         "resampling_probabilities": resampling_record(configuration.resampling_probabilities),
@@ -105,17 +108,7 @@ def _decisive(plan: Plan, description: DatasetDescription, name: str) -> dict[st
         "previous_stage": configuration.previous_stage,
         "number of channels": len(description.channel_names),
         "channel_names": description.channel_names,
-        "labels": [value for _, value in description.labels.values],
-        "label_names": [label for label, _ in description.labels.values],
+        "values of the labels": [value for _, value in description.labels.values],
         "regions_class_order": description.labels.regions_class_order,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(decisive, default=dict))
-    return plain
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    return by_plan_keys(json.loads(json.dumps(decisive, default=dict)))

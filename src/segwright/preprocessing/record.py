@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,29 @@ def resampling_record(resampling: Resampling) -> Record:
     }
 
 
+def by_plan_keys(record: Record) -> Record:
+    """The same under the keys of plan and dataset.json, dotted where they lie within another."""
+    named: Record = {}
+    for key, value in record.items():
+        step = key.removeprefix("resampling_")
+        if key == "foreground_intensities_for_ct":
+            named["foreground_intensity_properties_per_channel"] = value
+        elif step != key and isinstance(value, dict):
+            named[f"resampling_fn_{step}"] = value.get("function")
+            named[f"resampling_fn_{step}_kwargs"] = {k: v for k, v in value.items() if k != "function"}
+        else:
+            named[key] = value
+    return dict(_flat(named))
+
+
+def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
 def refuse_other_preprocessing(
     folder: Path, plan: Plan, configuration: Configuration, description: DatasetDescription
 ) -> None:
@@ -70,17 +94,15 @@ def refuse_other_preprocessing(
     path = folder / RECORD_NAME
     if not path.is_file():
         return
-    made, wanted = (
-        as_object(read_json(path, error=PlanError), str(path)),
-        record_of(plan, configuration, description),
-    )
-    differing = [key for key in wanted if made.get(key) != wanted[key]]
+    made = by_plan_keys(as_object(read_json(path, error=PlanError), str(path)))
+    wanted = by_plan_keys(record_of(plan, configuration, description))
+    differing = [key for key in {**made, **wanted} if made.get(key) != wanted.get(key)]
     if differing:
         raise PlanError(
             message(
                 f"{folder}, which was preprocessed with another plan or dataset.json",
-                expected="; ".join(f"{key} {wanted[key]}" for key in differing),
-                got="; ".join(f"{key} {made.get(key)}" for key in differing),
+                expected="; ".join(f"{key} {json.dumps(wanted.get(key))}" for key in differing),
+                got="; ".join(f"{key} {json.dumps(made.get(key))}" for key in differing),
                 remedy=f"Run `segwright preprocess DATASET -c {configuration.name}`, or put the values back.",
             )
         )
