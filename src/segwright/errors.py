@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_LONGEST_GOT = 1000
+_LONGEST_PART = 1000
 
 
 class SegwrightError(Exception):
@@ -85,7 +85,8 @@ def message(where: object, *, expected: str, got: object, remedy: str) -> str:
         >>> message("dataset.json, key 'numTraining'", expected="a whole number", got="'ten'", remedy="Write 10.")
         "dataset.json, key 'numTraining': expected a whole number, got 'ten'. Write 10."
     """
-    told = str(got)
-    if len(told) > _LONGEST_GOT:
-        told = told[:_LONGEST_GOT] + " ..."
-    return f"{where}: expected {expected}, got {told}. {remedy}".rstrip()
+    return f"{where}: expected {_shortened(expected)}, got {_shortened(str(got))}. {remedy}".rstrip()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_PART else text[:_LONGEST_PART] + " ..."

@@ -12,6 +12,7 @@ from segwright.dataset import DatasetDescription
 from segwright.errors import DatasetError, GeometryError, ImageError, PlanError
 from segwright.geometry import Geometry
 from segwright.io import Image
+from segwright.labels import Labels
 from segwright.planning.plan import Plan
 from segwright.preprocessing.pipeline import PreprocessedCase, crop_case, fit_case, preprocess_case
 
@@ -132,6 +133,11 @@ def test_a_thin_image_keeps_at_least_one_voxel_an_axis() -> None:
     assert result.data.shape == (1, 1, 20, 20)
 
 
+def test_a_spacing_at_which_a_case_cannot_fit_into_the_memory_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"case a.*key 'spacing'"):
+        run(image_of(np.ones((1, 4, 5, 6))), None, spacing=[1e-6, 1e-6, 1e-6])
+
+
 def test_properties_hold_plain_numbers() -> None:
     image = image_of(np.ones((1, 4, 5, 6)))
     image = replace(
@@ -172,6 +178,15 @@ def test_shapes_and_channels_must_fit() -> None:
         run(image_of(np.ones((1, 4, 5, 6))), image_of(np.zeros((1, 4, 5, 7))))
     with pytest.raises(PlanError, match="expected 1 channels"):
         run(image_of(np.ones((2, 4, 5, 6))), None)
+
+
+def test_labels_by_the_thousand_are_not_all_listed() -> None:
+    image, label_map = image_of(np.ones((1, 4, 5, 6))), image_of(np.full((1, 4, 5, 6), 30_000))
+    labels = Labels.from_json({"background": 0, **{f"l{value}": value for value in range(1, 20_000)}})
+    plan = plan_of("Dataset903_Hippo", "3d_fullres")
+    with pytest.raises(DatasetError, match="30000") as refused:
+        crop_case(image, label_map, plan=plan, labels=labels)
+    assert len(str(refused.value)) < 3000
 
 
 def test_labels_above_127_need_16_bits() -> None:

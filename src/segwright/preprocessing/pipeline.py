@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from segwright.errors import DatasetError, ImageError, PlanError, message
 from segwright.fingerprint import require_finite, require_same_shape
 from segwright.geometry import shape_at_spacing
 from segwright.io import Image
+from segwright.io.integrity import MUCH_MEMORY_BYTES
 from segwright.labels import Labels
+from segwright.parallel import available_memory_bytes
 from segwright.planning.configuration import Configuration
 from segwright.planning.plan import Plan
 from segwright.preprocessing.class_locations import sample_class_locations
@@ -108,13 +111,15 @@ def fit_case(
 
     Raises:
         ImageError: intensities that do not suit the normalisation.
-        PlanError: the plan is for another number of channels, or names what is unknown.
+        PlanError: the plan is for another number of channels, names what is unknown, or has a spacing at which the
+            case does not fit into the memory.
     """
     _check_channels(case.data.shape[0], configuration, where)
     spacing, wanted = case.spacing_mm, configuration.spacing_mm
     target = wanted if len(wanted) == 3 else (spacing[0], *wanted)
     # a thin image at a coarse target spacing rounds to no voxel at all
     shape = tuple(max(1, size) for size in shape_at_spacing(case.data.shape[1:], spacing, target))
+    _refuse_more_than_fits(case.data.shape[0], shape, configuration, where)
     data = _normalise_and_resample(case.data, case.seg, shape, spacing, target, plan, configuration, in_place)
     seg = resample_labels(
         case.seg, shape, current_spacing_mm=spacing, new_spacing_mm=target, resampling=configuration.resampling_seg
@@ -168,6 +173,22 @@ def _check_channels(found: int, configuration: Configuration, where: str) -> Non
                 expected=f"{wanted} channels, as configuration '{configuration.name}' was planned for",
                 got=str(found),
                 remedy="Give the image's channels in the order of dataset.json, or plan again.",
+            )
+        )
+
+
+def _refuse_more_than_fits(channels: int, shape: tuple[int, ...], configuration: Configuration, where: str) -> None:
+    wanted = math.prod(shape) * (channels * np.float32().itemsize + np.int16().itemsize)
+    if wanted < MUCH_MEMORY_BYTES:
+        return
+    available = available_memory_bytes()
+    if wanted > available:
+        raise PlanError(
+            message(
+                f"{where}, configuration '{configuration.name}', key 'spacing'",
+                expected=f"a spacing at which the case fits into the {available / 1e9:.1f} GB of free memory",
+                got=f"{list(configuration.spacing_mm)} mm, at which its {shape} voxels take {wanted / 1e9:.1f} GB",
+                remedy="Correct the spacing of the plan, or of the image, or use a machine with more memory.",
             )
         )
 
