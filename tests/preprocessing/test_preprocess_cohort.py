@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from segwright.dataset import RawDataset
-from segwright.errors import DatasetError, LockedError, PlanError
+from segwright.errors import DatasetError, LockedError, MissingFileError, PlanError
 from segwright.io import reader_named
 from segwright.planning.plan import Plan
 from segwright.preprocessing.cohort import SOURCES_NAME, PreprocessResult, preprocess_dataset
@@ -401,3 +401,14 @@ def test_cases_that_collide_are_refused_before_any_is_touched(dataset: RawDatase
     with pytest.raises(DatasetError, match="a_seg"):
         run(colliding, folder, overwrite=True)
     assert files_below(folder) == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("deleted", ["configuration", "data set"])
+def test_a_folder_deleted_meanwhile_is_an_error(dataset: RawDataset, folder: Path, deleted: str, workers: int) -> None:
+    def delete(_: str, done: int, __: int) -> None:
+        if done == 1:
+            shutil.rmtree(folder if deleted == "data set" else next(folder.glob("nnUNetPlans_*")))
+
+    with pytest.raises(MissingFileError):
+        run(dataset, folder, progress=delete, workers=workers)

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from segwright.errors import DatasetError, LockedError, PlanError, message
 from segwright.io import reader_named
 from segwright.io.atomic import flush_folders, told_of_writing, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
+from segwright.io.kept_folder import kept_folder, refuse_lost_folder
 from segwright.io.notes import add_note, read_notes
 from segwright.parallel import CaseFailure, Progress, run_cases, workers_for
 from segwright.planning.configuration import Configuration
@@ -89,6 +90,7 @@ def preprocess_dataset(
     Raises:
         PlanError, DatasetError: before any case is touched.
         LockedError: another process preprocesses into the same folder.
+        MissingFileError: the folder of a configuration was deleted or replaced meanwhile.
     """
     configurations = _one_a_folder(plan, configuration_names, dataset)
     preprocessed_folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +116,8 @@ def preprocess_dataset(
             if any(each in task.configurations for task in tasks)
             or (preprocessed_folder / each.data_identifier / _UNFLUSHED_NAME).exists()
         ]
-        with _flushed_at_the_end(unflushed):
+        folders = [preprocessed_folder / each.data_identifier for each in configurations]
+        with _kept(folders), _flushed_at_the_end(unflushed):
             result = _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
     return replace(result, removed=tuple(sorted(removed)))
 
@@ -141,6 +144,8 @@ def _run(
         what="preprocessing " + ", ".join(configuration.name for configuration in configurations),
         progress=progress,
     ):
+        for configuration in configurations:
+            refuse_lost_folder(folder / configuration.data_identifier)  # a worker makes a missing one again
         if isinstance(result, CaseFailure):
             failures.append(result)
         else:
@@ -227,6 +232,14 @@ def _is_done(case_id: str, folder: Path, changed: float) -> bool:
     if not store.is_complete(case_id) or ((folder / _UNFLUSHED_NAME).exists() and not store.is_whole(case_id)):
         return False
     return (folder / f"{case_id}.pkl").stat().st_mtime >= changed
+
+
+@contextmanager
+def _kept(folders: Sequence[Path]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(kept_folder(folder))
+        yield
 
 
 @contextmanager
