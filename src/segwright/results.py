@@ -11,6 +11,7 @@ report.html                                           what `report` and `run` wr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ class ModelFolder:
             return
         near = [
             *self.path.glob("*__*__*/plans.json"),
-            *(folder / "plans.json" for folder in self.path.resolve().parents),
+            *(folder / "plans.json" for folder in Path(os.path.realpath(self.path)).parents),
         ]
         models = sorted(str(file.parent) for file in near if file.is_file() and ModelFolder(file.parent).plans_name)
         raise MissingFileError(

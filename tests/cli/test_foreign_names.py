@@ -107,6 +107,17 @@ def test_a_data_set_whose_folder_has_no_name_for_files_is_refused(segwright, raw
     assert not (tmp_path / "w").exists()
 
 
+def test_a_path_that_no_disk_takes_is_no_bug(segwright, model: Path, tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for path in ("x" * 5000, circle):
+        refused(segwright("check", path))
+        refused(segwright("train", path, "3d_fullres", 0))
+        refused(segwright("predict", path, tmp_path / "out", "--model", model, "--device", "cpu"))
+        refused(segwright("predict", tmp_path, tmp_path / "out", "--model", path, "--device", "cpu"))
+        refused(segwright("evaluate", path, path))
+
+
 def test_control_characters_of_files_names_and_contents_do_not_reach_the_terminal(
     segwright, raw: Path, model: Path, tmp_path: Path
 ) -> None:

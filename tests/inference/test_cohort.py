@@ -155,3 +155,18 @@ def test_progress_within_a_case_counts_tiles(predictor: Predictor, images: Path,
     predict_folder(predictor, images, tmp_path / "out", tile_progress=lambda *call: calls.append(call))
     totals = [call for call in calls if call[1] == call[2]]
     assert len(totals) == 3
+
+
+def test_outputs_that_would_have_one_name_are_refused_before_anything_is_written(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("case", "Case", "x", "X_seg")):
+        write_image(tmp_path / "images" / f"{name}_0000.nii.gz", seed=number)
+    if len(list((tmp_path / "images").iterdir())) < 4:
+        pytest.skip("needs a disk that takes upper and lower case for two")
+    monkeypatch.setattr("segwright.dataset.case_ids.ignores_case", lambda folder: True)
+    with pytest.raises(DatasetError, match="Case"):
+        predict_folder(predictor, tmp_path / "images", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "images" / "Case_0000.nii.gz").unlink()
+    assert predict_folder(predictor, tmp_path / "images", tmp_path / "out").done == ("X_seg", "case", "x")

@@ -412,3 +412,17 @@ def test_a_folder_deleted_meanwhile_is_an_error(dataset: RawDataset, folder: Pat
 
     with pytest.raises(MissingFileError):
         run(dataset, folder, progress=delete, workers=workers)
+
+
+def test_a_link_in_the_place_of_an_unfinished_file_is_not_written_through(
+    dataset: RawDataset, folder: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("years of work")
+    own = store_of(folder).folder / "segwright"
+    for path in (own / "a.pkl", own / "a.b2nd", own / "a_seg.b2nd", folder / "gt_segmentations" / ".a.mha.part"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(mine)
+    assert run(dataset, folder).done == ("a", "b", "c")
+    assert mine.read_text() == "years of work"
+    assert not any(path.is_symlink() for path in folder.rglob("*"))

@@ -59,7 +59,10 @@ Examples:
   segwright predict scans/ masks/ --model FOLDER
 """
 USER_MODULE_PREFIX = "segwright_user_"  # of the modules that training.trainer_class makes of users' files
-_USER_OS_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+_USER_OS_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+}
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of whichever click typer uses
 
 

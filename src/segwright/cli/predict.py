@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,7 +68,7 @@ def predict(
 
     terminal = Terminal.open()
     _require_model(model)
-    if input_folder.resolve() == output_folder.resolve():
+    if os.path.realpath(input_folder) == os.path.realpath(output_folder):
         raise SettingsError(
             message(
                 "OUTPUT",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Workspace:
     def _name_if_preprocessed_or_result(self, path: Path) -> str | None:
         """Name of the data set whose preprocessed data or model lies at `path`, which has a dataset.json as well."""
         resolved = path.resolve()
-        roots = [root.resolve() for root in (self.raw, self.preprocessed, self.results)]
+        roots = [Path(os.path.realpath(root)) for root in (self.raw, self.preprocessed, self.results)]
         around = [root for root in roots if root in resolved.parents]
         innermost = max(around, key=lambda root: len(root.parts), default=None)
         if innermost is None or innermost == roots[0]:

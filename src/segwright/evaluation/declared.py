@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +42,7 @@ def labels_for_evaluation(
         MissingFileError: the folder of the references does not exist.
         DatasetError: the dataset.json is wrong, or the references hold no labels.
     """
-    for folder in (predictions, references, references.resolve().parent):
+    for folder in (predictions, references, Path(os.path.realpath(references)).parent):
         path = folder / "dataset.json"
         if path.is_file():
             return _setup_from_description(DatasetDescription.read(path), path, references)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from segwright.errors import ImageError, message
 from segwright.io.integrity import VoxelLayout, require_image_file
 from segwright.io.signature import describe_content
+from segwright.names import name_fault
 
 METAIMAGE_ENDINGS = (".mha", ".mhd")
 NRRD_ENDINGS = (".nrrd", ".nhdr")
@@ -349,7 +350,7 @@ def _true(path: Path, fields: Mapping[str, str], key: str, default: str) -> bool
 def _voxel_file(path: Path, key: str, name: str, *, local: str | None) -> Path:
     if name == local:
         return path
-    if not name or Path(name).name != str(Path(name)) or name.split()[0] == "LIST" or "%" in name:
+    if name_fault(name) is not None or name.split()[0] == "LIST" or "%" in name:
         raise _wrong(path, key, "the name of one file in the same folder", name or None, "Save the image as one file.")
     file = path.with_name(name)
     if not file.is_file():

@@ -194,6 +194,7 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
         unfinished = task.reference.with_name(f".{task.reference.name}.part")
         with told_of_writing(task.reference):
             task.reference.parent.mkdir(exist_ok=True)
+            unfinished.unlink(missing_ok=True)  # were it a link, another file would be written to
             shutil.copyfile(case.label_path, unfinished)
             os.replace(unfinished, task.reference)
 

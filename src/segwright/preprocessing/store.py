@@ -125,6 +125,7 @@ class PreprocessedStore:
             self._path(case_id, ".pkl").unlink(missing_ok=True)
             _write_array(data, own_folder / names[0], patch_size, _better_filter)
             _write_array(seg, own_folder / names[1], patch_size, _no_filter)
+            (own_folder / names[2]).unlink(missing_ok=True)  # were it a link, another file would be written to
             (own_folder / names[2]).write_bytes(pickle.dumps(case.properties, protocol=PROTOCOL))
             for name in names:
                 os.replace(own_folder / name, self.folder / name)
