@@ -116,8 +116,7 @@ def preprocess_dataset(
             if any(each in task.configurations for task in tasks)
             or (preprocessed_folder / each.data_identifier / _UNFLUSHED_NAME).exists()
         ]
-        folders = [preprocessed_folder / each.data_identifier for each in configurations]
-        with _kept(folders), _flushed_at_the_end(unflushed):
+        with _kept(tuple(records)), _flushed_at_the_end(unflushed):
             result = _run(tasks, dataset, plan, configurations, preprocessed_folder, workers, progress)
     return replace(result, removed=tuple(sorted(removed)))
 
