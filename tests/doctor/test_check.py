@@ -185,6 +185,12 @@ def test_what_lies_elsewhere_or_never_occurs_is_a_warning(raw: RawFolder) -> Non
     assert labels.endswith("fit as voxels; the header of one of them is wrong.")
 
 
+def test_classes_by_the_thousand_that_never_occur_are_one_warning(raw: RawFolder) -> None:
+    raw.describe(labels={"background": 0, **{f"l{value}": value for value in range(1, 5000)}})
+    (never,) = [problem for problem in check(raw.folder).warnings if problem.kind == "class_unused"]
+    assert "l5" in never.text
+
+
 def test_a_label_map_that_its_header_mirrors_is_told(raw: RawFolder) -> None:
     voxels = np.zeros(SHAPE, np.uint8)
     voxels[:, :2] = 1

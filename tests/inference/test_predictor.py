@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from model_folders import write_image, write_model
 
-from segwright.errors import CheckpointError, MissingFileError, SettingsError
+from segwright.errors import CheckpointError, MissingFileError, PlanError, SettingsError
 from segwright.inference import Predictor
 from segwright.inference.sliding_window import predict_logits
 from segwright.interop import read_checkpoint, write_checkpoint
@@ -104,6 +105,16 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     checkpoint["network_weights"].pop("decoder.seg_layers.0.bias")
     write_checkpoint(path, checkpoint)
     with pytest.raises(CheckpointError, match=r"fold_0.*decoder\.seg_layers\.0\.bias is missing"):
+        Predictor.from_folder(folder)
+
+
+def test_a_plan_whose_weights_cannot_fit_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    raw = json.loads((folder / "plans.json").read_text())
+    network = raw["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    network.update(features_per_stage=[65536, 65536], kernel_sizes=[[99] * 3] * 2)
+    (folder / "plans.json").write_text(json.dumps(raw))
+    with pytest.raises(PlanError, match="'3d_fullres'"):
         Predictor.from_folder(folder)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from segwright.dataset.cases import Case, short_name
 from segwright.dataset.description import FILE_NAME, DatasetDescription
-from segwright.dataset.problems import Problem
+from segwright.dataset.problems import Problem, some
 from segwright.doctor.label_mapping import USUAL_UNLABELLED, label_mapping
 from segwright.labels import Labels
 
 MAX_VALUES = 10
+_MOST_LINES = 20
 # More distinct values than this are no labels: a grey picture, or labels resampled with interpolation.
 MAX_PLAUSIBLE_LABELS = 1000
 
@@ -36,18 +37,22 @@ def undeclared_labels(case: Case, counts: Mapping[float, int], labels: Labels, r
 
 
 def absent_labels(description: DatasetDescription, found: frozenset[float]) -> list[Problem]:
-    """Report the declared classes that stand in no label map of the data set."""
+    """Report the declared classes that stand in no label map of the data set, in one line where they are many."""
+    labels = description.labels
+    absent = [f"{value} ({labels.name_of(value)})" for value in labels.foreground_labels if value not in found]
+    lines = [f"label {name}" for name in absent]
+    if len(absent) > _MOST_LINES:
+        lines = [f"labels {some(absent)}"]
     return [
         Problem(
             "warning",
             "class_unused",
             None,
             f"{FILE_NAME}, key 'labels'",
-            f"expected label {value} ({description.labels.name_of(value)}) in at least one case, got it in none",
+            f"expected {line} in at least one case, got it in none",
             "A class without an example cannot be learnt; remove it, or add cases.",
         )
-        for value in description.labels.foreground_labels
-        if value not in found
+        for line in lines
     ]
 
 

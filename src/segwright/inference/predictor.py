@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segwright.dataset import DatasetDescription
-from segwright.errors import CheckpointError, MissingFileError, SettingsError, message
+from segwright.errors import CheckpointError, MissingFileError, PlanError, SettingsError, message
 from segwright.inference.export import logits_to_label_map
 from segwright.inference.output_folder import Origin
 from segwright.inference.sliding_window import predict_logits
@@ -27,11 +27,13 @@ from segwright.interop.weights import load_state_dict, unwrap
 from segwright.io import Image
 from segwright.names import parse_name
 from segwright.networks import build_network
-from segwright.parallel import Progress
+from segwright.parallel import Progress, available_memory_bytes
+from segwright.planning.memory import parameter_count
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.pipeline import preprocess_case
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
+_BYTES_PER_WEIGHT = 4
 _NUMBERED_FOLD = re.compile(r"fold_(\d+)")
 
 
@@ -206,12 +208,33 @@ def _network(configuration: Configuration, description: DatasetDescription) -> n
                 remedy="Predict with another configuration, such as 3d_fullres.",
             )
         )
+    _refuse_more_weights_than_fit(configuration, description)
     return build_network(
         configuration.architecture,
         num_input_channels=len(description.channel_names),
         num_outputs=description.labels.num_outputs,
         deep_supervision=False,
     )
+
+
+def _refuse_more_weights_than_fit(configuration: Configuration, description: DatasetDescription) -> None:
+    if not configuration.architecture.is_computable:
+        return
+    count = parameter_count(
+        configuration.architecture,
+        num_input_channels=len(description.channel_names),
+        num_outputs=description.labels.num_outputs,
+    )
+    wanted, available = count * _BYTES_PER_WEIGHT, available_memory_bytes()
+    if wanted > available:
+        raise PlanError(
+            message(
+                f"plans, configuration {configuration.name!r}, key 'architecture'",
+                expected=f"a network whose weights fit into the {available / 1e9:.1f} GB of free memory",
+                got=f"{count:,} weights, which take {wanted / 1e9:.1f} GB",
+                remedy="Use the plans.json that the model was trained with, or a machine with more memory.",
+            )
+        )
 
 
 def _digest_of_weights(network: nn.Module) -> str:
