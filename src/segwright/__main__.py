@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-
 INTERRUPTED = 130
+
+try:
+    import os
+    import signal
+    import sys
+except KeyboardInterrupt:
+    raise SystemExit(INTERRUPTED) from None
 
 
 def _leave(*_: object) -> None:

@@ -188,6 +188,8 @@ def _in_other_format(place: Place, *, ending: str, change: Callable[[bytes], byt
     for kind in ("imagesTr", "labelsTr"):
         for path in sorted((place.raw / kind).glob("*.nii.gz")):
             image = SimpleITK.ReadImage(str(path))
+            for key in image.GetMetaDataKeys():  # NIfTI's own, which other formats warn about
+                image.EraseMetaData(key)
             image.SetSpacing((0.7, 0.8, 2.5))
             image.SetOrigin((-10.5, 20.25, 30.125))
             SimpleITK.WriteImage(image, str(path.with_name(path.name.replace(".nii.gz", ending))), useCompression=False)

@@ -39,6 +39,10 @@ class Place:
         return self.root / "out"
 
     @property
+    def begun(self) -> Path:
+        return self.root / "begun"
+
+    @property
     def raw(self) -> Path:
         return self.workspace / "raw" / NAME
 
@@ -68,7 +72,7 @@ class Place:
 
     def words(self, argv: Sequence[str]) -> list[str]:
         """The words of a command, with the folders named in braces filled in."""
-        names = ("workspace", "outside", "out", "raw", "model", "fold", "store", "plans")
+        names = ("workspace", "outside", "out", "raw", "model", "fold", "store", "plans", "begun")
         filled = list(argv)
         for name in names:
             filled = [word.replace(f"{{{name}}}", str(getattr(self, name))) for word in filled]
@@ -92,6 +96,7 @@ class Place:
             "TMPDIR": str(self.outside / "tmp"),
             "PWD": str(self.outside / "cwd"),
             "OMP_NUM_THREADS": "1",
+            "ATTACK_BEGUN": str(self.begun),
         }
 
     def edit_plan(self, change: Callable[[dict[str, Any], dict[str, Any]], None], path: Path | None = None) -> None:

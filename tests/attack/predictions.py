@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -100,8 +101,6 @@ def _other_model(place: Place, *, same_time: bool = False) -> None:
 
 
 def _negate_weights(place: Place, name: str, *, same_time: bool = False) -> None:
-    import os
-
     path = place.fold / name
     before = path.stat()
 
@@ -122,8 +121,6 @@ def _other_best(place: Place) -> None:
 
 def _other_images(place: Place, *, same_time: bool = False) -> None:
     """The two images change their names: sizes differ, and with `same_time` the times do not."""
-    import os
-
     _predicted(place)
     one, other = (place.raw / f"imagesTs/ballTs_00{number}_0000.nii.gz" for number in (0, 1))
     between = one.with_name("between")
@@ -192,7 +189,13 @@ def _linked_result(place: Place) -> None:
 
 def _second_process(place: Place, process: subprocess.Popen[bytes]) -> None:
     """Start the same command once more at the same time, and wait for it."""
-    second = subprocess.run([*PROGRAM, *place.words(JSON)], capture_output=True, timeout=100, check=False)
+    second = subprocess.run(
+        [*PROGRAM, *place.words(JSON)],
+        env={**os.environ, **place.environ()},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
     if second.returncode not in (0, 2):
         raise RuntimeError(f"the second process: exit code {second.returncode}\n{second.stderr.decode()}")
 

@@ -75,13 +75,13 @@ def attacks() -> Iterator[Attack]:
 
 
 def _after(seconds: float, number: int, *, times: int = 1) -> Drive:
+    """Wait for the first line of the program, and then a while."""
+
     def drive(place: Place, process: Process) -> None:
         time.sleep(seconds)
-        for _ in range(times):
-            process.send_signal(number)
-            time.sleep(0.2)
+        _signals(*[(number, 0.2)] * times)(place, process)
 
-    return drive
+    return _once("{begun}", drive)
 
 
 def _once(path: str, then: Drive, *, seconds: float = 60.0) -> Drive:
@@ -302,16 +302,19 @@ def _vanishing() -> Iterator[Attack]:
 
 def _train_beside(place: Place, process: Process) -> None:
     """The same training once more, which must be refused, and then Ctrl-C to the first."""
-    words = [*PROGRAM, *place.words((*TRAIN_0, "--continue"))]
-    second = subprocess.run(words, capture_output=True, timeout=100, check=False)
-    process.send_signal(signal.SIGINT)
+    second = _run_beside(place, (*TRAIN_0, "--continue"))
+    os.kill(process.pid, signal.SIGINT)
     if second.returncode != 2:
         raise RuntimeError(f"the second training: exit code {second.returncode}")
 
 
 def _preprocess_beside(place: Place, process: Process) -> None:
-    words = [*PROGRAM, *place.words(OVERWRITE)]
-    subprocess.run(words, capture_output=True, timeout=100, check=False)
+    _run_beside(place, OVERWRITE)
+
+
+def _run_beside(place: Place, argv: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+    environ = {**os.environ, **place.environ()}
+    return subprocess.run([*PROGRAM, *place.words(argv)], env=environ, capture_output=True, timeout=100, check=False)
 
 
 # ---------------------------------------------------------------------------------------------- disks

@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-# What the script `segwright` does, wherever it is installed.
-PROGRAM = (sys.executable, "-c", "import sys; from segwright.__main__ import main; sys.exit(main())")
+# What the script `segwright` does, and a file that shows that Python itself has started.
+_SCRIPT = (
+    "import os, sys; open(os.environ['ATTACK_BEGUN'], 'w').close(); "
+    "from segwright.__main__ import main; sys.exit(main())"
+)
+PROGRAM = (sys.executable, "-c", _SCRIPT)
 ADDRESS_SPACE = 12 << 30
 WALL_SECONDS = 120.0
 CPU_SECONDS = 40

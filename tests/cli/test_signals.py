@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import segwright
 from process_tree import descendants, wait_until_gone
 from tiny_datasets import TRAIN
 
@@ -44,6 +45,14 @@ def test_ctrl_c_while_the_command_starts_leaves_no_traceback(tmp_path: Path, del
         _, complaints = process.communicate(timeout=60)
     assert b"Traceback" not in complaints
     assert process.returncode in ({130} if delay == 0 else {130, 2})  # 2: there is no data set, and it was faster
+
+
+def test_nothing_slow_is_imported_before_ctrl_c_is_heeded() -> None:
+    source = Path(segwright.__file__).parents[1]
+    program = f"import sys; sys.path.insert(0, {str(source)!r}); import segwright; print(*sys.modules)"
+    # without site, which may have imported all that for reasons of its own
+    result = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert not {"typing", "re", "enum", "collections", "importlib.util"} & {*result.stdout.split()}
 
 
 def test_ctrl_c_that_was_ignored_at_the_start_stays_ignored() -> None:
