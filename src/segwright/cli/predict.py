@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segwright.cli.console import Terminal
-from segwright.cli.options import AcceptPlanOption, DeviceOption, JsonOption, choose_device
-from segwright.errors import MissingFileError, SettingsError, message
-from segwright.results import parse_fold
+from segwright.cli.options import (
+    AcceptPlanOption,
+    DeviceOption,
+    JsonOption,
+    TrainerOption,
+    choose_device,
+    trainer_class_of,
+)
+from segwright.errors import SettingsError, message
+from segwright.results import ModelFolder, parse_fold
 from segwright.steps.failures import require_all_done
 
 if TYPE_CHECKING:
@@ -45,6 +52,7 @@ def predict(
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", metavar="FILE", help="File in each fold.")
     ] = "checkpoint_final.pth",
+    trainer: TrainerOption = None,
     accept_plan: AcceptPlanOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished cases again.")] = False,
     keep_existing: Annotated[
@@ -63,11 +71,12 @@ def predict(
     Examples:
       segwright predict scans/ masks/ --model MODEL
       segwright predict scans/ masks/ --model MODEL --folds 0 1
+      segwright predict scans/ masks/ --model MODEL --trainer my_trainer.py:MyTrainer
     """
     from segwright.inference import Predictor, predict_folder
 
     terminal = Terminal.open()
-    _require_model(model)
+    ModelFolder(model).require()
     if os.path.realpath(input_folder) == os.path.realpath(output_folder):
         raise SettingsError(
             message(
@@ -85,6 +94,7 @@ def predict(
         step_size=step_size,
         mirroring=not no_mirroring,
         accept_plan=accept_plan,
+        build=None if trainer is None else trainer_class_of(trainer).build_network_architecture,
     )
     for warning in predictor.warnings:
         terminal.note(f"Warning: {warning}")
@@ -124,24 +134,4 @@ def _in_words(result: PredictionResult) -> str:
             *([f"{len(result.shared)} done by another process"] if result.shared else []),
             f"{len(result.failures)} failed",
         ]
-    )
-
-
-def _require_model(folder: Path) -> None:
-    """Refuse a folder above or below that of a model, naming the right one.
-
-    Raises:
-        MissingFileError
-    """
-    if not folder.is_dir() or (folder / "plans.json").is_file():
-        return
-    near = [*folder.glob("*__*__*/plans.json"), *(parent / "plans.json" for parent in folder.resolve().parents)]
-    models = sorted(str(path.parent) for path in near if path.is_file() and path.parent.name.count("__") == 2)
-    raise MissingFileError(
-        message(
-            f"--model {folder}",
-            expected="a model folder, Trainer__plans__configuration, with plans.json in it",
-            got="one without plans.json",
-            remedy=f"Try {' or '.join(models)}." if models else "Train a model, or correct the path.",
-        )
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,10 +30,13 @@ from segwright.parallel import Progress, available_memory_bytes
 from segwright.planning.memory import parameter_count
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.pipeline import preprocess_case
+from segwright.results import FINAL, FoldFolder, ModelFolder, parse_fold
+from segwright.task import Task
 
-CHECKPOINT_NAME = "checkpoint_final.pth"
 _BYTES_PER_WEIGHT = 4
-_NUMBERED_FOLD = re.compile(r"fold_(\d+)")
+
+NetworkBuilder = Callable[[Plan, Configuration, int, int, bool], nn.Module]
+"""Builds a network of (plan, configuration, input channels, output channels, deep supervision)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Predictor:
     step_size: float = 0.5
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     folds: tuple[str, ...] = ()
-    checkpoint_name: str = CHECKPOINT_NAME
+    checkpoint_name: str = FINAL
     checkpoints: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -63,38 +65,47 @@ class Predictor:
         model_folder: Path,
         *,
         folds: Sequence[int | str] | None = None,
-        checkpoint_name: str = CHECKPOINT_NAME,
+        checkpoint_name: str = FINAL,
         device: str | torch.device = "cpu",
         step_size: float = 0.5,
         mirroring: bool = True,
         accept_plan: bool = False,
+        build: NetworkBuilder | None = None,
     ) -> Predictor:
         """Load a model folder of Segwright or nnU-Net v2 (`Trainer__plans__configuration`).
 
         Without `folds` all of `fold_0`, `fold_1`, ... that hold the checkpoint are used, `fold_all` only if it is asked
         for. The configuration and the axes to mirror are read from the checkpoint; `mirroring=False` mirrors none.
         `accept_plan` predicts though plans.json was edited after the training, if the weights mean the same with it.
+        `build` is the `build_network_architecture` of the trainer class that trained the model, if it has its own.
 
         Raises:
             MissingFileError: the folder, its plans.json or dataset.json, or a checkpoint is not there.
             CheckpointError, PlanError, DatasetError: one of these files is wrong.
         """
-        model_folder = Path(model_folder)
-        _check_folder(model_folder)
-        plan = Plan.read(model_folder / "plans.json")
-        description = DatasetDescription.read(model_folder / "dataset.json")
-        names = _folds(model_folder, folds, checkpoint_name)
+        model = ModelFolder(Path(model_folder))
+        model.require()
+        plan, description = Plan.read(model.plans), DatasetDescription.read(model.dataset)
+        chosen = _folds(model, folds, checkpoint_name)
         networks: list[nn.Module] = []
         digests: list[str] = []
         first: Checkpoint | None = None
         changes: dict[str, PlanChange] = {}
-        for name in names:
-            checkpoint = Checkpoint.read(model_folder / f"fold_{name}" / checkpoint_name)
+        for fold in chosen:
+            checkpoint = Checkpoint.read(fold.path / checkpoint_name)
             first = first or checkpoint.without_tensors()
             _check_same_configuration(checkpoint, first)
             changes.update(_accepted_changes(checkpoint, plan, description, accept_plan))
-            network = _network(plan.configuration(checkpoint.configuration), description)
-            load_state_dict(network, checkpoint.network_weights, where=checkpoint.where)
+            task = Task.of(plan, checkpoint.configuration, description)
+            network = _network(task, checkpoint, build)
+            load_state_dict(
+                network,
+                checkpoint.network_weights,
+                where=f"{checkpoint.where}, trained by {checkpoint.trainer_class_name or 'a class without a name'}",
+                network_name=f"the network of the plan, {task.configuration.architecture.network_class_name}"
+                if build is None
+                else "the network that --trainer builds",
+            )
             networks.append(network.to(device).eval())
             digests.append(checkpoint.digest)
         assert first is not None, "at least one fold, or an error before"
@@ -106,7 +117,7 @@ class Predictor:
             mirror_axes=first.mirror_axes if mirroring else (),
             step_size=step_size,
             device=torch.device(device),
-            folds=names,
+            folds=tuple(str(fold.fold) for fold in chosen),
             checkpoint_name=checkpoint_name,
             checkpoints=tuple(digests),
             warnings=(*_warnings(first), *(f"plans.json was edited: {change}." for change in changes.values())),
@@ -198,38 +209,39 @@ def _accepted_changes(
     return {change.key: change for change in changes}
 
 
-def _network(configuration: Configuration, description: DatasetDescription) -> nn.Module:
-    if configuration.previous_stage is not None:
-        raise SettingsError(
+def _network(task: Task, checkpoint: Checkpoint, build: NetworkBuilder | None) -> nn.Module:
+    task.require_predictable()
+    if build is not None:
+        return build(task.plan, task.configuration, task.num_inputs, task.num_outputs, False)
+    if checkpoint.builds_own_network:
+        name = checkpoint.trainer_class_name
+        raise CheckpointError(
             message(
-                f"configuration {configuration.name!r}",
-                expected="a configuration that predicts from the image alone",
-                got=f"one that refines the segmentations of {configuration.previous_stage!r}",
-                remedy="Predict with another configuration, such as 3d_fullres.",
+                checkpoint.where,
+                expected=f"the trainer class '{name}', which builds a network of its own",
+                got="no --trainer",
+                remedy=f"Name the file that the class is in: --trainer FILE.py:{name}.",
             )
         )
-    _refuse_more_weights_than_fit(configuration, description)
+    _refuse_more_weights_than_fit(task)
     return build_network(
-        configuration.architecture,
-        num_input_channels=len(description.channel_names),
-        num_outputs=description.labels.num_outputs,
+        task.configuration.architecture,
+        num_input_channels=task.num_inputs,
+        num_outputs=task.num_outputs,
         deep_supervision=False,
     )
 
 
-def _refuse_more_weights_than_fit(configuration: Configuration, description: DatasetDescription) -> None:
-    if not configuration.architecture.is_computable:
+def _refuse_more_weights_than_fit(task: Task) -> None:
+    architecture = task.configuration.architecture
+    if not architecture.is_computable:
         return
-    count = parameter_count(
-        configuration.architecture,
-        num_input_channels=len(description.channel_names),
-        num_outputs=description.labels.num_outputs,
-    )
+    count = parameter_count(architecture, num_input_channels=task.num_inputs, num_outputs=task.num_outputs)
     wanted, available = count * _BYTES_PER_WEIGHT, available_memory_bytes()
     if wanted > available:
         raise PlanError(
             message(
-                f"plans, configuration {configuration.name!r}, key 'architecture'",
+                f"plans, configuration {task.configuration.name!r}, key 'architecture'",
                 expected=f"a network whose weights fit into the {available / 1e9:.1f} GB of free memory",
                 got=f"{count:,} weights, which take {wanted / 1e9:.1f} GB",
                 remedy="Use the plans.json that the model was trained with, or a machine with more memory.",
@@ -254,43 +266,22 @@ def _warnings(checkpoint: Checkpoint) -> tuple[str, ...]:
     )
 
 
-def _check_folder(model_folder: Path) -> None:
-    if not model_folder.is_dir():
+def _folds(model: ModelFolder, wanted: Sequence[int | str] | None, checkpoint_name: str) -> tuple[FoldFolder, ...]:
+    """The folds to use; every one of them has the checkpoint."""
+    parse_name(checkpoint_name, where=f"{model.path}, checkpoint", error=SettingsError)
+    if wanted is None:
+        chosen = tuple(model.fold(fold) for fold in model.folds_with(checkpoint_name))
+    else:
+        chosen = tuple(model.fold(parse_fold(str(fold))) for fold in wanted)
+    absent = [f"{fold.path.name}/{checkpoint_name}" for fold in chosen if not (fold.path / checkpoint_name).is_file()]
+    if absent or not chosen:
+        present = sorted(str(path.relative_to(model.path)) for path in model.path.glob("fold_*/*.pth"))
         raise MissingFileError(
             message(
-                model_folder,
-                expected="a model folder: Trainer__plans__configuration under results",
-                got="no such folder",
-                remedy="Train the model, or correct the path.",
+                model.path,
+                expected=" and ".join(absent) or f"fold_*/{checkpoint_name}",
+                got=", ".join(present) or "no checkpoint at all",
+                remedy="Name a fold and a checkpoint that are there." if present else "Train the model first.",
             )
         )
-
-
-def _folds(model_folder: Path, wanted: Sequence[int | str] | None, checkpoint_name: str) -> tuple[str, ...]:
-    """Names of the folds to use; every one of them has the checkpoint."""
-    for name in (checkpoint_name, *map(str, wanted or ())):
-        parse_name(name, where=f"{model_folder}, folds and checkpoint", error=SettingsError)
-    if wanted is None:
-        numbers = (_NUMBERED_FOLD.fullmatch(path.name) for path in model_folder.iterdir())
-        present = [int(match[1]) for match in numbers if match and _checkpoint(model_folder, match[1], checkpoint_name)]
-        wanted = sorted(present)
-    absent = [fold for fold in wanted if not _checkpoint(model_folder, fold, checkpoint_name)]
-    if absent or not wanted:
-        raise _no_checkpoint(model_folder, absent or ["*"], checkpoint_name)
-    return tuple(str(fold) for fold in wanted)
-
-
-def _checkpoint(model_folder: Path, fold: int | str, checkpoint_name: str) -> bool:
-    return (model_folder / f"fold_{fold}" / checkpoint_name).is_file()
-
-
-def _no_checkpoint(model_folder: Path, absent: Sequence[int | str], checkpoint_name: str) -> MissingFileError:
-    present = sorted(str(path.relative_to(model_folder)) for path in model_folder.glob("fold_*/*.pth"))
-    return MissingFileError(
-        message(
-            model_folder,
-            expected=" and ".join(f"fold_{fold}/{checkpoint_name}" for fold in absent),
-            got=", ".join(present) or "no checkpoint at all",
-            remedy="Name a fold and a checkpoint that are there." if present else "Train the model first.",
-        )
-    )
+    return chosen

@@ -152,6 +152,11 @@ class Checkpoint:
         return self._text(self.own, "trainer", f"{OWN_KEY}.trainer") or self.trainer_name
 
     @property
+    def builds_own_network(self) -> bool:
+        """Whether the class that trained it builds another network than the one in the plan."""
+        return self.own.get("builds_own_network") is True
+
+    @property
     def mirror_axes(self) -> tuple[int, ...]:
         """Axes of the patch along which prediction may mirror."""
         key = "inference_allowed_mirroring_axes"

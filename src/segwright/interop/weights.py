@@ -61,10 +61,16 @@ def _block_copy(block: ConvBlock, block_name: str, key: str) -> str:
     return f"{block_name}{BLOCK_COPY}{present.index(part)}.{tensor_name}"
 
 
-def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], *, where: str) -> None:
+def load_state_dict(
+    network: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    *,
+    where: str,
+    network_name: str = "the network that the plan describes",
+) -> None:
     """Put weights from a file into a network; every tensor must find its place and every place its tensor.
 
-    `where` names the file in errors.
+    `where` names the file in errors, and `network_name` the network.
 
     Raises:
         CheckpointError: naming every key that is missing, unexpected, of another shape or not finite.
@@ -87,9 +93,9 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], *, whe
         raise CheckpointError(
             message(
                 where,
-                expected=f"weights for each of the {len(own)} tensors of the network that the plan describes",
+                expected=f"weights for each of the {len(own)} tensors of {network_name}",
                 got="; ".join(problems),
-                remedy="Use the plan and the data set that the model was trained with.",
+                remedy="Use the plan, the data set and the trainer class that the model was trained with.",
             )
         )
     network.load_state_dict(dict(found))

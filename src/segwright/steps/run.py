@@ -130,7 +130,7 @@ def run_dataset(
     model = ModelFolder(outcome.model_folder)
     if outcome.summary is None:
         return RunOutcome(outcome, model, None, None, tuple(steps.times))
-    test = _predict_and_score_test_cases(location, model, fold, device, steps, watch)
+    test = _predict_and_score_test_cases(location, model, fold, trainer_class, device, steps, watch)
     with steps.step("report"):
         written = write_page(
             location,
@@ -174,6 +174,7 @@ def _predict_and_score_test_cases(
     location: DatasetLocation,
     model: ModelFolder,
     fold: Fold,
+    trainer_class: type[Trainer],
     device: torch.device | None,
     steps: _Steps,
     watch: Watch,
@@ -183,7 +184,9 @@ def _predict_and_score_test_cases(
     if not images.is_dir() or not any(images.iterdir()):
         return None
     predictions = model.test_predictions(fold)
-    predictor = Predictor.from_folder(model.path, folds=[fold], device=device or "cpu")
+    predictor = Predictor.from_folder(
+        model.path, folds=[fold], device=device or "cpu", build=trainer_class.build_network_architecture
+    )
     with steps.step("predict test cases"), watch.progress() as progress:
         result = predict_folder(
             predictor,

@@ -51,6 +51,7 @@ def checkpoint_of(trainer: Trainer) -> Checkpoint:
         mirror_axes=trainer.mirror_axes,
         own={
             "trainer": type(trainer).__name__,
+            "builds_own_network": trainer.builds_own_network,
             "budget": trainer.budget.to_json(len(trainer.split.train)),
         },
     )
@@ -63,7 +64,13 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         CheckpointError: if weights or optimizer state do not fit, or what it holds is no state of a training.
     """
     progress = checkpoint.progress
-    load_state_dict(trainer.network, checkpoint.network_weights, where=checkpoint.where)
+    load_state_dict(
+        trainer.network,
+        checkpoint.network_weights,
+        where=f"{checkpoint.where}, trained by {checkpoint.trainer_class_name or 'a class without a name'}",
+        network_name=f"the network of {type(trainer).__name__}, "
+        f"{trainer.configuration.architecture.network_class_name} in the plan",
+    )
     with _refused(checkpoint.where, "optimizer_state", f"the state of {type(trainer.optimizer).__name__}"):
         _load_optimizer_state(trainer.optimizer, progress.optimizer_state)
     if trainer.grad_scaler is not None and progress.grad_scaler_state is not None:

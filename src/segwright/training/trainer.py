@@ -181,6 +181,11 @@ class Trainer:
             deep_supervision=enable_deep_supervision,
         )
 
+    @property
+    def builds_own_network(self) -> bool:
+        """Whether a user's class builds another network than the one in the plan."""
+        return type(self).build_network_architecture is not Trainer.build_network_architecture
+
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """Build optimizer and learning-rate schedule; the schedule has `step(epoch)`."""
         recipe = self.budget.recipe
