@@ -55,7 +55,7 @@ def attacks() -> Iterator[Attack]:
     yield Attack("result-removed", FAMILY, JSON, done(), _without_a_result, check=partial(_answer, done=1, skipped=1))
     yield Attack("all-notes-damaged", FAMILY, JSON, done(), _damaged_notes, check=same_as_alone)
     yield Attack("notes-are-folders", FAMILY, JSON, answered(), _notes_as_folders)
-    yield Attack("someone-elses-label-map", FAMILY, JSON, done(), _foreign_result, check=same_as_alone)
+    yield Attack("someone-elses-label-map", FAMILY, JSON, refused("ballTs_000"), _foreign_result)
     yield Attack("one-bad-image", FAMILY, PREDICT, some_fail("bad"), _bad_image)
     yield Attack("no-images", FAMILY, PREDICT, refused(), _no_images, keeps_raw=False)
     yield Attack("input-is-a-file", FAMILY, ("predict", "{raw}/dataset.json", *PREDICT[2:]), refused())

@@ -230,7 +230,7 @@ def test_predict_and_evaluate(segwright, trained: Path, model: Path, tmp_path: P
     assert "2 cases predicted, 0 were done before" in outcome.out
     made = {path: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")}
     assert sorted(path.name for path in made) == [f"{case}.nii.gz" for case in case_ids("ballTs", 2)]
-    none = {"done": [], "skipped": [], "shared": [], "foreign": [], "remade": {}, "failures": {}}
+    none: dict[str, object] = {"done": [], "skipped": [], "shared": [], "foreign": [], "remade": {}, "failures": {}}
     assert json_of(segwright(*words, "--json")) == none | {"skipped": case_ids("ballTs", 2)}
     assert {path: path.stat().st_mtime_ns for path in made} == made
     answer = json_of(segwright(*words[:-3], 0.75, *words[-2:], "--json"))

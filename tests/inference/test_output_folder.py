@@ -16,15 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from model_folders import write_image, write_model
 from numpy.typing import NDArray
 
 from segwright.dataset import find_cases
-from segwright.errors import LockedError, SettingsError
+from segwright.errors import LockedError, SettingsError, WriteError
 from segwright.inference import Predictor, predict_cases, predict_folder
 from segwright.inference.output_folder import NOTES_NAME, OWN_FOLDER, inputs_of, open_output_folder
 from segwright.interop import read_checkpoint, write_checkpoint
+from segwright.io import reader_named
 
 ALL = ("a", "b", "c")
 
@@ -121,6 +123,33 @@ def test_another_image_of_the_same_name_is_predicted(predictor: Predictor, image
     assert (out / "b.nii.gz").read_bytes() != before
 
 
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(500), None])
+def test_a_damaged_result_is_made_again(predictor: Predictor, images: Path, out: Path, content: bytes | None) -> None:
+    result = out / "b.nii.gz"
+    result.write_bytes(result.read_bytes()[:-50] if content is None else content)
+    again = predict_folder(predictor, images, out)
+    assert (again.done, again.remade) == (("b",), {"b": "damaged"})
+    assert predict_folder(predictor, images, out).skipped == ALL
+
+
+def test_a_result_corrected_by_hand_stays(predictor: Predictor, images: Path, out: Path) -> None:
+    corrected = SimpleITK.ReadImage(str(out / "b.nii.gz")) * 0
+    SimpleITK.WriteImage(corrected, str(out / "b.nii.gz"))
+    content = (out / "b.nii.gz").read_bytes()
+    assert predict_folder(predictor, images, out).skipped == ALL
+    assert (out / "b.nii.gz").read_bytes() == content
+
+
+@pytest.mark.parametrize("target", ["gone/new", "file"])
+def test_a_folder_that_cannot_be_made_is_an_error(
+    predictor: Predictor, images: Path, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "out").symlink_to(tmp_path / target)
+    with pytest.raises(WriteError, match="out"):
+        predict_folder(predictor, images, tmp_path / "out")
+
+
 def test_what_is_overwritten_is_said(predictor: Predictor, images: Path, out: Path) -> None:
     assert predict_folder(predictor, images, out, overwrite=True).remade == dict.fromkeys(ALL, "done")
 
@@ -186,7 +215,7 @@ def test_a_damaged_note_is_none(predictor: Predictor, images: Path, out: Path, n
 
 def test_a_result_replaced_in_vain_is_not_done(predictor: Predictor, out: Path, images: Path) -> None:
     inputs = inputs_of([images / "a_0000.nii.gz"])
-    with open_output_folder(out, ".nii.gz", predictor.origin) as folder:
+    with open_output_folder(out, ".nii.gz", predictor.origin, reader_named("SimpleITKIO")) as folder:
         assert folder.state("a", inputs) == "done"
         with pytest.raises(KeyboardInterrupt), folder.replacing("a", inputs):
             raise KeyboardInterrupt
@@ -202,7 +231,7 @@ def test_inputs_that_cannot_be_looked_at_are_never_done(tmp_path: Path) -> None:
 
 def test_another_model_waits_for_its_turn(predictor: Predictor, images: Path, out: Path) -> None:
     other = dataclasses.replace(predictor, step_size=0.75)
-    with open_output_folder(out, ".nii.gz", predictor.origin):
+    with open_output_folder(out, ".nii.gz", predictor.origin, reader_named("SimpleITKIO")):
         with pytest.raises(LockedError, match=str(out)):
             predict_folder(other, images, out)
         with pytest.raises(LockedError):

@@ -31,6 +31,7 @@ _REASONS = {
     "model": "by another model or other folds of it",
     "settings": "with other settings",
     "input": "of another image",
+    "damaged": "damaged",
 }
 
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def predict_folder(
     require_apart([case.case_id for case in cases], None, Path(output_folder))
     output_folder = Path(output_folder)
     _refuse_to_replace(output_folder, cases, predictor, overwrite=overwrite, keep_existing=keep_existing)
-    with open_output_folder(output_folder, description.file_ending, predictor.origin) as folder:
+    with _opened(predictor, output_folder) as folder:
         written = _write_side_files(predictor, folder, input_folder, overwrite)
         result = _predict(
             predictor,
@@ -151,7 +152,7 @@ def predict_cases(
     """
     output_folder = Path(output_folder)
     _refuse_to_replace(output_folder, cases, predictor, overwrite=overwrite, keep_existing=keep_existing)
-    with open_output_folder(output_folder, predictor.description.file_ending, predictor.origin) as folder:
+    with _opened(predictor, output_folder) as folder:
         return _predict(
             predictor,
             cases,
@@ -162,6 +163,11 @@ def predict_cases(
             progress=progress,
             tile_progress=tile_progress,
         )
+
+
+def _opened(predictor: Predictor, path: Path) -> AbstractContextManager[OutputFolder]:
+    reader = reader_named(predictor.plan.image_reader_writer)
+    return open_output_folder(path, predictor.description.file_ending, predictor.origin, reader)
 
 
 def _predict(
@@ -334,4 +340,4 @@ def _prepare(predictor: Predictor, case: Case) -> _Prepared:
 def _write(predictor: Predictor, logits: torch.Tensor, prepared: _Prepared, folder: OutputFolder, case_id: str) -> None:
     label_map = predictor.decide(logits, prepared.properties)
     with folder.replacing(case_id, prepared.inputs) as path:
-        reader_named(predictor.plan.image_reader_writer).write_labels(label_map, path, prepared.properties)
+        folder.reader.write_labels(label_map, path, prepared.properties)

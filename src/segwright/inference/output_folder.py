@@ -26,16 +26,17 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from segwright.errors import LockedError, message
-from segwright.io.atomic import told_of_writing
+from segwright.errors import LockedError, SegwrightError, message
+from segwright.io import ImageReaderWriter
+from segwright.io.atomic import make_folder, told_of_writing
 from segwright.io.notes import add_note, read_notes
 
 OWN_FOLDER = ".segwright"
 NOTES_NAME = "predictions.jsonl"
 _HEADER_BYTES = 4096
 
-State = Literal["done", "absent", "unknown", "model", "settings", "input"]
-"""Of a result: done, not there, of unknown origin, or made with another model, other settings or another input."""
+State = Literal["done", "absent", "unknown", "model", "settings", "input", "damaged"]
+"""Of a result: done, not there, of unknown origin, made with another model, settings or input, or no label map now."""
 
 Inputs = list[list[Any]] | None
 """Name, size, time of the last change in ns, and a digest of the beginning, of each file; None if one is not there."""
@@ -61,6 +62,7 @@ class OutputFolder:
     path: Path
     file_ending: str
     origin: Origin
+    reader: ImageReaderWriter
     _claims: dict[str, FileLock] = field(default_factory=dict)
     _notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _bytes_read: int = 0
@@ -80,14 +82,17 @@ class OutputFolder:
             return "model"
         if note.get("settings") != self.origin.settings:
             return "settings"
-        return "done" if inputs is not None and note.get("input") == inputs else "input"
+        if inputs is None or note.get("input") != inputs:
+            return "input"
+        return "done" if self._is_whole(case_id, note) else "damaged"
 
     @contextmanager
     def replacing(self, case_id: str, inputs: Inputs) -> Iterator[Path]:
         """Give the path of a case's label map, and note what it was made of when the block has written it."""
         self.withdraw(case_id)  # no kill may leave a new label map with the note of an old one
         yield self.result(case_id)
-        self._add(case_id, {"model": self.origin.model, "settings": self.origin.settings, "input": inputs})
+        note = {"model": self.origin.model, "settings": self.origin.settings, "input": inputs}
+        self._add(case_id, {**note, "result": inputs_of([self.result(case_id)])})
 
     def withdraw(self, case_id: str) -> None:
         """Forget what is noted of a case, so that it does not count as done."""
@@ -119,6 +124,17 @@ class OutputFolder:
         for case_id in list(self._claims):
             self.release(case_id)
 
+    def _is_whole(self, case_id: str, note: Mapping[str, Any]) -> bool:
+        """Whether a label map is as it was written, or can be read at least: it may have been corrected by hand."""
+        path = self.result(case_id)
+        if note.get("result") == inputs_of([path]):
+            return True
+        try:
+            self.reader.read_labels(path)
+        except SegwrightError:
+            return False
+        return True
+
     def _noted(self) -> Mapping[str, Mapping[str, Any]]:
         path = self.path / OWN_FOLDER / NOTES_NAME
         size = path.stat().st_size if path.is_file() else 0
@@ -134,21 +150,24 @@ class OutputFolder:
 
 
 @contextmanager
-def open_output_folder(path: Path, file_ending: str, origin: Origin) -> Iterator[OutputFolder]:
+def open_output_folder(
+    path: Path, file_ending: str, origin: Origin, reader: ImageReaderWriter
+) -> Iterator[OutputFolder]:
     """Work on a folder of predictions together with other processes that predict with the same model and settings.
+
+    Label maps there that were changed since they were written are looked at by `reader`.
 
     Raises:
         LockedError: another process works there with another model or other settings.
         WriteError: the folder cannot be written to.
     """
     own = path / OWN_FOLDER
-    with told_of_writing(own):
-        own.mkdir(parents=True, exist_ok=True)
-        with FileLock(own / "folder.lock"):
-            _refuse_another_origin(path, origin)
-            presence = FileLock(own / f"{origin.digest}-{uuid4().hex}.process")
-            presence.acquire()
-    folder = OutputFolder(path, file_ending, origin)
+    make_folder(own)
+    with told_of_writing(own), FileLock(own / "folder.lock"):
+        _refuse_another_origin(path, origin)
+        presence = FileLock(own / f"{origin.digest}-{uuid4().hex}.process")
+        presence.acquire()
+    folder = OutputFolder(path, file_ending, origin, reader)
     try:
         yield folder
     finally:
@@ -193,7 +212,8 @@ def _try_lock(file: Path) -> FileLock | None:
     # A label map is claimed by one thread and may be released by another.
     lock = FileLock(file, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        with told_of_writing(file):
+            lock.acquire(timeout=0)
     except Timeout:
         return None
     return lock

@@ -68,10 +68,23 @@ def told_of_writing(path: Path) -> Iterator[None]:
         raise _not_written(path, error) from error
 
 
-def _folder_beside(path: Path) -> Path:
-    """Make a hidden folder; where that fails in whatever way, as in /proc, nothing can be written."""
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; where that fails in whatever way, as in /proc, nothing can be written.
+
+    Raises:
+        WriteError
+        MissingFileError: the kept folder is gone.
+    """
+    refuse_lost_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _folder_beside(path: Path) -> Path:
+    make_folder(path.parent)
+    try:
         sweep_once(path.parent.absolute())
         return Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=path.parent))
     except OSError as error:

@@ -34,11 +34,11 @@ def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> 
         stop: looked at before each case.
     """
     path = trainer.output_folder / "validation"
-    ending = trainer.description.file_ending
+    ending, reader = trainer.description.file_ending, reader_named(trainer.plan.image_reader_writer)
     predictor = _predictor(trainer)
     trainer.set_deep_supervision_enabled(False)
     try:
-        with open_output_folder(path, ending, predictor.origin) as folder:
+        with open_output_folder(path, ending, predictor.origin, reader) as folder:
             for done, case_id in enumerate(trainer.split.val):
                 if stop:
                     trainer.monitor.event("interrupted", {"signal": stop.signal_name, "validated": done})
@@ -53,7 +53,7 @@ def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> 
         reference_folder,
         labels=trainer.labels,
         file_ending=ending,
-        reader=reader_named(trainer.plan.image_reader_writer),
+        reader=reader,
         case_ids=trainer.split.val,
         compare_positions=False,
     )
@@ -106,4 +106,4 @@ def _predict_unless_done(trainer: Trainer, predictor: Predictor, folder: OutputF
     properties = trainer.store.read_properties(case_id)
     label_map = predictor.predict_preprocessed(trainer.store.open(case_id).data[:], properties)
     with folder.replacing(case_id, inputs) as path:
-        reader_named(predictor.plan.image_reader_writer).write_labels(label_map, path, properties)
+        folder.reader.write_labels(label_map, path, properties)
