@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tiny_datasets import TRAIN
+
 NAME = "Dataset001_Balls"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
@@ -167,3 +169,20 @@ def test_a_fix_writes_to_no_image_of_a_list(segwright, raw: Path, tmp_path: Path
     segwright("check", raw, "--workspace", tmp_path, "--workers", 1, "--fix", tmp_path / "copy")
     assert len(list((tmp_path / "copy" / "imagesTr").iterdir())) == len(entries)
     assert files_below(raw) | files_below(elsewhere) == before
+
+
+def test_a_training_writes_through_no_link(segwright, workspace: Path) -> None:
+    mine = workspace.parent / "thesis.txt"
+    mine.write_text("years of work")
+    model = workspace / "results" / NAME / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    words = ("train", 1, "3d_fullres", 1, "--epochs", 1, "--workspace", workspace, *TRAIN)
+    (model / "dataset_fingerprint.json").unlink()
+    (model / "dataset_fingerprint.json").symlink_to(mine)
+    assert segwright(*words).code == 0
+    assert not (model / "dataset_fingerprint.json").is_symlink()
+    for name in ("fold_1/training_log.jsonl", ".fold_1.lock"):
+        (model / name).unlink(missing_ok=True)
+        (model / name).symlink_to(mine)
+        refused(segwright(*words, "--continue"))
+        (model / name).unlink()
+    assert mine.read_text() == "years of work"

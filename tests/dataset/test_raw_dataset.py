@@ -165,6 +165,12 @@ def test_an_explicit_list_with_a_channel_missing_is_refused(raw: RawFolder) -> N
         RawDataset.open(raw.folder)
 
 
+@pytest.mark.parametrize("case_id", ["../../a", "/a", "a/b", "a\x1b", ""])
+def test_a_case_has_an_id_that_names_files(case_id: str) -> None:
+    with pytest.raises(DatasetError, match="case id"):
+        Case(case_id, (), None)
+
+
 def test_variables_are_expanded_as_the_standard_library_does(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 

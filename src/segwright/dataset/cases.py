@@ -14,7 +14,7 @@ from segwright.dataset.description import DatasetDescription
 from segwright.dataset.problems import Problem
 from segwright.errors import DatasetError, GeometryError, ImageError, MissingFileError, message
 from segwright.io import Image, ImageReaderWriter, choose_reader
-from segwright.names import printable
+from segwright.names import parse_name, printable
 
 MANY_CHANNELS_IN_ONE_FILE = (".png", ".bmp", ".tif")
 MAX_NAMES = 5
@@ -22,11 +22,18 @@ MAX_NAMES = 5
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case; `image_paths` in the order of the channels."""
+    """The files of one case; `image_paths` in the order of the channels. The id is a name for files.
+
+    Raises:
+        DatasetError: it is not.
+    """
 
     case_id: str
     image_paths: tuple[Path, ...]
     label_path: Path | None
+
+    def __post_init__(self) -> None:
+        parse_name(self.case_id, where="case id", error=DatasetError)
 
 
 def find_cases(folder: Path, file_ending: str, num_channels: int) -> tuple[Case, ...]:

@@ -102,6 +102,15 @@ def _not_written(path: Path, error: OSError) -> WriteError:
     )
 
 
+def not_through_a_link(path: str, flags: int) -> int:
+    """Open a file that is added to, for `open(..., opener=...)`: a link that others left there leads elsewhere.
+
+    Raises:
+        OSError: it is a link.
+    """
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def flush_folders(folders: Sequence[Path]) -> None:
     """Have every file of these folders, which lie on one disk, on it: on Linux at one stroke for the whole disk."""
     import ctypes

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segwright.io.atomic import not_through_a_link
+
 
 def add_note(path: Path, case_id: str, value: Any) -> None:
     """Add a line for a case. The last line of a case counts."""
     # A line begins with its newline, so that one torn by a kill does not take the next with it.
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=not_through_a_link) as file:
         file.write(b"\n" + json.dumps([case_id, value]).encode())
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from segwright.io.atomic import not_through_a_link
 from segwright.io.kept_folder import refuse_lost_folder
 
 LOG_FILE = "training_log.jsonl"
@@ -49,7 +50,7 @@ class JsonLinesMonitor:
         if name not in KEPT_EVENTS:
             return
         line = json.dumps({"event": name, **values, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")})
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=not_through_a_link) as file:
             file.write(line + "\n")
 
 

@@ -21,7 +21,7 @@ from segwright.evaluation import Summary
 from segwright.interop.checkpoint import NNUNET_TRAINER
 from segwright.interop.plan_changes import PlanChange
 from segwright.io import reader_named
-from segwright.io.atomic import write_json_atomic
+from segwright.io.atomic import atomic_path, write_json_atomic
 from segwright.io.kept_folder import kept_folder
 from segwright.io.leftovers import sweep_once
 from segwright.parallel import available_cores, refuse_too_many_workers
@@ -261,7 +261,8 @@ def _write_model_files(trainer: Trainer, preprocessed_folder: Path, model: Model
     trainer.description.write(model.dataset)
     fingerprint = preprocessed_folder / "dataset_fingerprint.json"
     if fingerprint.is_file():
-        shutil.copyfile(fingerprint, model.path / fingerprint.name)
+        with atomic_path(model.path / fingerprint.name) as copy:
+            shutil.copyfile(fingerprint, copy)
     settings = {**trainer.budget.to_json(len(trainer.split.train)), "environment": _environment(trainer)}
     write_json_atomic(model.fold(trainer.fold).settings, settings)
     public = {name: str(value) for name, value in vars(trainer).items() if not name.startswith("_")}
