@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from segwright.dataset.description import DatasetDescription
-from segwright.explain.cost import step_memory
+from segwright.explain.cost import StepMemory, step_memory
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.step_measurement import StepMeasurement, measure_step
-from segwright.explain.step_memory import CPU, StepMemory
-from segwright.planning.budget import resolve_budget
 from segwright.planning.plan import Plan
 
 ROOT = Path(__file__).parents[1]
@@ -78,9 +76,7 @@ def prepare(case: Case) -> tuple[Plan, str, DatasetDescription]:
 def model(case: Case) -> StepMemory:
     """What the step should hold."""
     plan, name, description = prepare(case)
-    configuration = plan.configuration(name)
-    recipe = resolve_budget(plan=configuration.raw, flags={"recipe": case.recipe}).recipe
-    return step_memory(configuration, description, CPU, optimizer=recipe.optimizer)
+    return step_memory(plan, name, description, "cpu", flags={"recipe": case.recipe})
 
 
 def measure(case: Case) -> StepMeasurement:

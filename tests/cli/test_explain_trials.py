@@ -13,7 +13,6 @@ from segwright.cli.explain_trials import KEPT_BY_ALLOCATOR, Asked, first_guess
 from segwright.dataset import DatasetDescription, DatasetLocation
 from segwright.explain.cost import step_memory
 from segwright.explain.edits import apply_edits, parse_edits
-from segwright.explain.step_memory import CPU
 from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Plan
 
@@ -25,7 +24,7 @@ DATA = "Dataset903_Hippo"
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     plan = Plan.read(GOLDEN / f"{DATA}__nnUNetPlans.json")
     small = apply_edits(plan, "3d_fullres", parse_edits(["features_per_stage=8", "patch_size=16,16,16"]), name="small")
-    monkeypatch.setattr(explain_trials, "_free_bytes", lambda asked, _: asked.memory_bytes)
+    monkeypatch.setattr(explain_trials, "_free_bytes", lambda asked: asked.memory_bytes)
     return Asked(
         terminal=Terminal.open(),
         location=DatasetLocation(name=DATA, raw=tmp_path, preprocessed=tmp_path, results=tmp_path),
@@ -48,8 +47,7 @@ def test_the_first_trial_is_the_largest_batch_that_fits_by_the_model(asked: Aske
     guess = first_guess(asked, asked.plan, "small", asked.budget(asked.plan, "small"))
 
     def taken(batch_size: int) -> float:
-        configuration = asked.plan.configuration("small")
-        model = step_memory(configuration, asked.description, CPU, batch_size=batch_size)
+        model = step_memory(asked.plan, "small", asked.description, "cpu", flags={"batch_size": batch_size})
         return model.total * KEPT_BY_ALLOCATOR["cpu"]
 
     assert taken(guess) <= megabytes << 20 or guess == 1

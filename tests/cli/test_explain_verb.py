@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segwright.explain import step_measurement
+from segwright.explain import fit, step_measurement
 from segwright.explain.step_measurement import StepMeasurement
 
 NAME = "Dataset001_Balls"
@@ -201,6 +201,23 @@ def test_the_largest_batch_is_searched_and_what_it_means_told(segwright, trained
     assert "Not even a batch of 1 fits" in segwright(*words(trained, "--max-batch", "--device", "cpu")).out
 
 
+def test_it_says_where_a_step_fits(segwright, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert one_answer(segwright(*words(trained, "--json")))["fits_here"]["cpu"] is True
+    assert "does not fit" not in segwright(*words(trained)).out
+    monkeypatch.setattr(fit, "available_memory_bytes", lambda: 1000)
+    outcome = segwright(*words(trained))
+    assert outcome.code == 0
+    assert "does not fit this machine's CPU" in outcome.out
+    assert one_answer(segwright(*words(trained, "--json")))["fits_here"]["cpu"] is False
+
+
+@pytest.mark.parametrize("asked", [("--batch-size", 10**9), ("--set", f"batch_size={10**9}")])
+def test_a_batch_beyond_every_device_is_refused(segwright, trained: Path, asked: tuple[object, ...]) -> None:
+    outcome = segwright(*words(trained, *asked))
+    assert outcome.code == 2
+    assert str(10**9) in outcome.err
+
+
 def test_real_steps_of_an_edited_plan(segwright, trained: Path) -> None:
     answer = one_answer(segwright(*words(trained, *TINY, "--measure", "--device", "cpu", "--json")))
     assert answer["measurement"]["fits"] is True, answer["measurement"]
@@ -217,19 +234,14 @@ def test_the_largest_batch_of_a_tiny_memory(segwright, trained: Path) -> None:
     assert found["limited"] is True
 
 
-def test_explaining_and_editing_load_no_torch(trained: Path) -> None:
-    script = (
-        "import sys; from segwright.cli.main import main; code = main(sys.argv[1:]); "
-        "assert 'torch' not in sys.modules, 'torch is loaded'; sys.exit(code)"
+def test_all_but_the_memory_of_a_step_is_printed_without_torch(trained: Path) -> None:
+    script = "import sys; sys.modules['torch'] = None; from segwright.cli.main import main; main(sys.argv[1:])"
+    run = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words(trained))], capture_output=True, text=True, check=False
     )
-    for more in ((), ("--set", "batch_size=3")):
-        run = subprocess.run(
-            [sys.executable, "-c", script, *map(str, words(trained, *more))],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr
+    assert "Patch: " in run.stdout
+    assert "Budget" in run.stdout
+    assert "Memory of a step" not in run.stdout
 
 
 def test_a_network_of_another_kind_is_measured_and_its_hours_told(

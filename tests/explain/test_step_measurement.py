@@ -18,8 +18,6 @@ from segwright.errors import TrainingError
 from segwright.explain.cost import step_memory
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.step_measurement import StepMeasurement, measure_step
-from segwright.explain.step_memory import CPU
-from segwright.planning.budget import resolve_budget
 from segwright.planning.plan import Plan
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
@@ -40,9 +38,7 @@ def prepare(
 
 
 def modelled(plan: Plan, description: DatasetDescription, recipe: str) -> int:
-    configuration = plan.configuration("tiny")
-    optimizer = resolve_budget(plan=configuration.raw, flags={"recipe": recipe}).recipe.optimizer
-    return step_memory(configuration, description, CPU, optimizer=optimizer).total
+    return step_memory(plan, "tiny", description, "cpu", flags={"recipe": recipe}).total
 
 
 def check(measured: StepMeasurement, model: int, tolerance: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,16 +148,19 @@ def _all_configurations(plan: Plan) -> Sequence[str]:
 
 
 def _explain_all(asked: Asked, names: Sequence[str], *, as_json: bool) -> list[dict[str, Any]]:
-    from segwright.explain.explanation import explain_plan
+    """Explain each configuration. The memory of a step comes last, as torch has to be imported for it."""
+    from segwright.explain.explanation import explain_decisions
     from segwright.planning.wording import duration
 
     answers: list[dict[str, Any]] = []
+    explained: list[tuple[Explanation, Budget]] = []
     told: dict[tuple[str, str], str] = {}
     for name in names:
-        explanation = explain_plan(
+        explanation = explain_decisions(
             asked.plan, asked.fingerprint, asked.description, name, gpu_memory_gb=asked.gpu_memory_gb
         )
         budget = asked.budget(asked.plan, name)
+        explained.append((explanation, budget))
         if not as_json:
             _show_paragraphs(asked.terminal, explanation, told)
             show_budget(asked.terminal, budget, asked.cases)
@@ -169,20 +173,44 @@ def _explain_all(asked: Asked, names: Sequence[str], *, as_json: bool) -> list[d
                 asked.terminal.answer(f"Time: the training takes about {duration(hours)} ({speed.source}).")
         answers.append(
             {
-                **explanation.to_json(),
                 "budget": budget.to_json(asked.cases),
                 **tried.to_json(asked.cases),
                 "speed": None if speed is None else speed.to_json(),
                 "hours": hours,
             }
         )
-    return answers
+    with_memory = [_memory_answer(asked, *each, told, as_json=as_json) for each in explained]
+    return [{**whole, **answer} for whole, answer in zip(with_memory, answers, strict=True)]
 
 
-def _show_paragraphs(terminal: Terminal, explanation: Explanation, told: dict[tuple[str, str], str]) -> None:
+def _memory_answer(
+    asked: Asked, explanation: Explanation, budget: Budget, told: dict[tuple[str, str], str], *, as_json: bool
+) -> dict[str, Any]:
+    """Count what a configuration's step holds, say so, and return the whole explanation for programs."""
+    if explanation.size is None:
+        return explanation.to_json()
+    from segwright.cli.explain_view import fits_here
+    from segwright.explain.cost import step_flags
+    from segwright.explain.explanation import with_step_memory
+    from segwright.explain.fit import memory_here, refuse_absurd
+
+    full = with_step_memory(explanation, asked.plan, asked.description, flags=step_flags(budget))
+    steps, here = full.steps, memory_here()
+    if not as_json:
+        new = full.paragraphs[len(explanation.paragraphs) :]
+        _show_paragraphs(asked.terminal, replace(full, paragraphs=new), told, title=f"{full.configuration}: memory")
+        asked.terminal.answer(fits_here(steps, here, explanation.numbers["gpu_memory_gb"]))
+    refuse_absurd(steps["cuda"].total, f"batch_size {budget.value('batch_size')} of '{full.configuration}'")
+    return {**full.to_json(), "fits_here": {device: steps[device].total <= there for device, there in here.items()}}
+
+
+def _show_paragraphs(
+    terminal: Terminal, explanation: Explanation, told: dict[tuple[str, str], str], title: str | None = None
+) -> None:
     """Print an explanation, less what was said in the same words of a configuration before it."""
     name = explanation.configuration
-    terminal.answer(f"\n{name}\n{'=' * len(name)}")
+    title = title or name
+    terminal.answer(f"\n{title}\n{'=' * len(title)}")
     same: dict[str, list[str]] = {}
     for paragraph in explanation.paragraphs:
         before = told.setdefault((paragraph.topic, paragraph.text), name)
@@ -198,6 +226,7 @@ def _answer_edit(
     asked: Asked, names: Sequence[str], texts: Sequence[str], save: str | None, *, as_json: bool
 ) -> dict[str, Any]:
     from segwright.explain.edits import apply_edits, parse_edits
+    from segwright.explain.fit import refuse_absurd
     from segwright.explain.what_if import what_if
 
     edits = parse_edits(texts)
@@ -232,6 +261,7 @@ def _answer_edit(
         gpu_memory_gb=asked.gpu_memory_gb,
         speed=tried.speed,
     )
+    refuse_absurd(answer.then.step_cuda.total, f"--set, {', '.join(texts)}")
     path = _save(asked, edited) if save is not None else None
     if not as_json:
         _show_edit(asked, answer, tried, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from segwright.dataset import DatasetDescription, DatasetLocation
     from segwright.explain.max_batch import LargestBatch
     from segwright.explain.step_measurement import StepMeasurement
-    from segwright.explain.step_memory import StepMemory
     from segwright.explain.what_if import Speed
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
@@ -102,10 +100,10 @@ def try_out(asked: Asked, plan: Plan, name: str, budget: Budget, *, inherits_fro
         speed = _recorded_speed(asked, inherits_from or name)
     model, largest_budget = None, None
     if measured is not None:
-        model = _model(asked, plan, name, budget, measured.batch_size)
+        model = _model_bytes(asked, plan, name, budget, measured.batch_size)
     if largest is not None:
         largest_budget = asked.budget(plan, name, {**asked.flags, "batch_size": max(largest.batch_size, 1)})
-    return Tried(measured, largest, speed, None if model is None else model.total, largest_budget)
+    return Tried(measured, largest, speed, model, largest_budget)
 
 
 def _measure(asked: Asked, plan: Plan, name: str) -> StepMeasurement:
@@ -146,47 +144,42 @@ def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch
 
 
 def first_guess(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
-    """The largest batch that fits the memory by our model, whose bytes a patch are not the same for every batch."""
-    from segwright.explain.max_batch import LARGEST
+    """The largest batch that fits the memory by what torch counts."""
+    from segwright.explain.fit import largest_batch_within
 
-    kind = str(asked.device).partition(":")[0]
-    free = _free_bytes(asked, kind)
-    if _model(asked, plan, name, budget, 1) is None:
+    if not plan.configuration(name).architecture.is_computable:
         return int(budget.value("batch_size"))
+    kind = str(asked.device).partition(":")[0]
 
     def taken(batch_size: int) -> int:
-        model = _model(asked, plan, name, budget, batch_size)
-        return 0 if model is None else int(model.total * KEPT_BY_ALLOCATOR[kind])
+        return int((_model_bytes(asked, plan, name, budget, batch_size) or 0) * KEPT_BY_ALLOCATOR[kind])
 
-    return max(1, bisect_right(range(1, LARGEST + 1), free, key=taken))
-
-
-def _free_bytes(asked: Asked, kind: str) -> int:
-    from segwright.parallel import available_memory_bytes
-
-    if kind == "cuda":
-        import torch
-
-        total = torch.cuda.get_device_properties(torch.device(str(asked.device))).total_memory
-        return min(asked.memory_bytes or total, total)
-    return min(asked.memory_bytes or (1 << 62), available_memory_bytes()) - LIBRARIES_BYTES
+    return max(1, largest_batch_within(_free_bytes(asked), taken))
 
 
-def _model(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> StepMemory | None:
+def _free_bytes(asked: Asked) -> int:
+    import torch
+
+    from segwright.explain.fit import memory_there
+
+    device = torch.device(str(asked.device))
+    free = min(asked.memory_bytes or (1 << 62), memory_there(device))
+    return free - (LIBRARIES_BYTES if device.type == "cpu" else 0)
+
+
+def _model_bytes(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> int | None:
     """What the step should hold on the device; None for a network that cannot be computed."""
-    from segwright.explain.cost import step_memory
-    from segwright.explain.step_memory import STEP_DEVICES
+    from segwright.explain.cost import step_flags, step_memory
 
-    configuration = plan.configuration(name)
-    if not configuration.architecture.is_computable:
+    if not plan.configuration(name).architecture.is_computable:
         return None
     return step_memory(
-        configuration,
+        plan,
+        name,
         asked.description,
-        STEP_DEVICES[str(asked.device).partition(":")[0]],
-        batch_size=batch_size,
-        optimizer=budget.recipe.optimizer,
-    )
+        str(asked.device).partition(":")[0],
+        flags={**step_flags(budget), "batch_size": batch_size},
+    ).total
 
 
 def work_of(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from segwright.planning.wording import count, duration, gigabytes
+from segwright.planning.wording import GIB, count, duration, gigabytes
 
 if TYPE_CHECKING:
     from segwright.cli.console import Terminal
+    from segwright.explain.cost import StepMemory
     from segwright.explain.max_batch import LargestBatch
     from segwright.explain.step_measurement import StepMeasurement
     from segwright.explain.what_if import WhatIf
@@ -46,6 +47,19 @@ def _against_model(peak: int, model: int | None) -> str:
         f"; our model says {gigabytes(model)}, {abs(100 * (model / peak - 1)):.0f} % "
         f"{'less' if model < peak else 'more'}"
     )
+
+
+def fits_here(steps: Mapping[str, StepMemory], here: Mapping[str, int], gpu_memory_gb: float) -> str:
+    """Say where a step fits: the GPU that was planned for, and the devices of this machine with their free bytes."""
+    places = [
+        (steps["cuda"].total, int(gpu_memory_gb * GIB), f"the {gpu_memory_gb:g} GB of GPU memory planned for"),
+        *(
+            (steps[device].total, there, f"this machine's {device.upper()} ({gigabytes(there)} free)")
+            for device, there in here.items()
+        ),
+    ]
+    told = [f"{'fits' if taken <= there else 'does not fit'} {where}" for taken, there, where in places]
+    return f"It {'; '.join(told)}."
 
 
 def show_trial(terminal: Terminal, trial: StepMeasurement) -> None:

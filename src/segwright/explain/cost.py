@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from segwright.explain.step_memory import OPTIMIZER_STATES, StepDevice, StepMemory, estimate_step_memory
 from segwright.planning.memory import feature_maps, multiplications
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
+    from segwright.planning.budget import Budget
     from segwright.planning.configuration import Configuration
+    from segwright.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a training step holds at the moment when it holds most, by what they are for.
+
+    `activations` wait for the backward pass, `temporary` are gradients of feature maps and copies of them; only those
+    gradients of parameters are counted that are there at that moment. On top come what the device's libraries work
+    with and what the allocator keeps for later.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    temporary: int
+
+    @property
+    def total(self) -> int:
+        """All of it, in bytes."""
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.temporary
+
+    def to_json(self) -> dict[str, Any]:
+        """The parts and the total, in bytes."""
+        return {**asdict(self), "total": self.total}
 
 
 def num_network_inputs(configuration: Configuration, description: DatasetDescription) -> int:
@@ -50,27 +78,29 @@ def planned_elements(configuration: Configuration, num_label_entries: int) -> in
     ).planned_elements
 
 
+def step_flags(budget: Budget) -> dict[str, Any]:
+    """The settings of a budget that decide what a step holds."""
+    return {"batch_size": budget.value("batch_size"), "recipe": budget.recipe.name}
+
+
 def step_memory(
-    configuration: Configuration,
+    plan: Plan,
+    configuration: str,
     description: DatasetDescription,
-    device: StepDevice,
+    device: str,
     *,
-    batch_size: int | None = None,
-    optimizer: str = "sgd",
+    flags: Mapping[str, Any] | None = None,
 ) -> StepMemory:
-    """Model the bytes of a training step; `batch_size` is the configuration's own where it is None.
+    """Count the bytes of a training step on a type of device (`cpu`, `cuda`, `mps`), which imports torch.
+
+    `flags` are settings that overrule the plan's.
 
     Only for networks whose `Architecture.is_computable` is True.
     """
-    return estimate_step_memory(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
-        batch_size=configuration.batch_size if batch_size is None else batch_size,
-        num_input_channels=num_network_inputs(configuration, description),
-        num_outputs=description.labels.num_outputs,
-        device=device,
-        optimizer_states=OPTIMIZER_STATES[optimizer],
-    )
+    from segwright.explain.step_measurement import make_trainer
+    from segwright.explain.step_memory import count_step_memory
+
+    return count_step_memory(make_trainer(plan.raw, configuration, description.raw, flags=flags), device=device)
 
 
 def batch_work(configuration: Configuration, description: DatasetDescription, batch_size: int) -> int:

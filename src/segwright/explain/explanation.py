@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from segwright.explain.comparison import Difference, Replanned, plan_again
-from segwright.explain.cost import num_network_inputs, planned_elements, step_memory
-from segwright.explain.step_memory import CPU, CUDA, StepMemory
-from segwright.explain.words import Subject, paragraphs_for
+from segwright.explain.cost import StepMemory, num_network_inputs, planned_elements, step_memory
+from segwright.explain.words import Subject, memory_paragraphs, paragraphs_for
 from segwright.planning.configuration import Configuration
 from segwright.planning.memory import parameter_count
 from segwright.planning.plan import Plan
@@ -31,20 +31,21 @@ class NetworkSize:
     """The size of a network, and the two accounts of its memory.
 
     `planned_elements` is what nnU-Net's planner counts for one sample, to be compared with `reference_elements`, which
-    stands for a batch of `reference_batch_size`. `step_cuda` and `step_cpu` model the bytes of a training step with
-    SGD, on a GPU in mixed precision and on a CPU.
+    stands for a batch of `reference_batch_size`. `step_cuda` and `step_cpu` are the bytes of a training step, on a GPU
+    in mixed precision and on a CPU; None where they have not been counted.
     """
 
     num_parameters: int
     planned_elements: int
     reference_elements: float
     reference_batch_size: int
-    step_cuda: StepMemory
-    step_cpu: StepMemory
+    step_cuda: StepMemory | None = None
+    step_cpu: StepMemory | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Every field; bytes under `step_cuda` and `step_cpu`."""
-        return {**asdict(self), "step_cuda": self.step_cuda.to_json(), "step_cpu": self.step_cpu.to_json()}
+        counted = {"step_cuda": self.step_cuda, "step_cpu": self.step_cpu}
+        return {**asdict(self), **{key: None if step is None else step.to_json() for key, step in counted.items()}}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class Explanation:
     differences: tuple[Difference, ...]
     size: NetworkSize | None
     numbers: dict[str, Any]
+
+    @property
+    def steps(self) -> dict[str, StepMemory]:
+        """Memory of a step by type of device, as far as it was counted."""
+        counted = {} if self.size is None else {"cuda": self.size.step_cuda, "cpu": self.size.step_cpu}
+        return {device: step for device, step in counted.items() if step is not None}
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as a program would read it."""
@@ -83,13 +90,42 @@ def explain_plan(
     *,
     gpu_memory_gb: float | None = None,
 ) -> Explanation:
-    """Explain a configuration of a plan by running its planner again and comparing.
+    """Explain a configuration of a plan by running its planner again and comparing, and count a step's memory.
 
     `gpu_memory_gb` is the memory that was planned for, the planner's own where it is None (a plan does not record it).
 
     Raises:
         PlanError: where the configuration is wrong, or the data cannot be planned.
     """
+    explanation = explain_decisions(plan, fingerprint, description, configuration, gpu_memory_gb=gpu_memory_gb)
+    return with_step_memory(explanation, plan, description)
+
+
+def with_step_memory(
+    explanation: Explanation, plan: Plan, description: DatasetDescription, *, flags: Mapping[str, Any] | None = None
+) -> Explanation:
+    """Add what a training step holds, which imports torch; `flags` are settings that overrule the plan's."""
+    if explanation.size is None:
+        return explanation
+    cuda, cpu = (
+        step_memory(plan, explanation.configuration, description, device, flags=flags) for device in ("cuda", "cpu")
+    )
+    return replace(
+        explanation,
+        paragraphs=(*explanation.paragraphs, *(Paragraph(*each) for each in memory_paragraphs(cuda, cpu))),
+        size=replace(explanation.size, step_cuda=cuda, step_cpu=cpu),
+    )
+
+
+def explain_decisions(
+    plan: Plan,
+    fingerprint: Fingerprint,
+    description: DatasetDescription,
+    configuration: str,
+    *,
+    gpu_memory_gb: float | None = None,
+) -> Explanation:
+    """Explain as `explain_plan` does, less the memory of a step: without torch."""
     chosen = plan.configuration(configuration)
     replanned = plan_again(plan, fingerprint, description, chosen, gpu_memory_gb=gpu_memory_gb)
     size = _network_size(chosen, replanned, description)
@@ -101,8 +137,6 @@ def explain_plan(
         replanned=replanned,
         num_parameters=None if size is None else size.num_parameters,
         planned_elements=None if size is None else size.planned_elements,
-        step_cuda=None if size is None else size.step_cuda,
-        step_cpu=None if size is None else size.step_cpu,
     )
     return Explanation(
         dataset_name=plan.dataset_name,
@@ -131,8 +165,6 @@ def _network_size(
         planned_elements=planned_elements(configuration, replanned.decisions.num_label_entries),
         reference_elements=replanned.network.reference_elements,
         reference_batch_size=replanned.network.reference_batch_size,
-        step_cuda=step_memory(configuration, description, CUDA),
-        step_cpu=step_memory(configuration, description, CPU),
     )
 
 

@@ -25,8 +25,6 @@ from segwright.parallel import available_memory_bytes
 from segwright.processes import end_with_parent, signal_name
 
 if TYPE_CHECKING:
-    import torch
-
     from segwright.dataset import DatasetDescription
     from segwright.planning.plan import Plan
     from segwright.training.trainer import Trainer
@@ -154,26 +152,40 @@ def main() -> None:
     """Read a request from stdin, answer with a measurement on stdout."""
     request = json.loads(sys.stdin.read())
     end_with_parent(request["parent"])
+    trainer = make_trainer(
+        request["plans"],
+        request["configuration"],
+        request["dataset_json"],
+        flags=request["flags"],
+        trainer=request["trainer"],
+        device=request["device"],
+    )
+    measure = _measure_on_cpu if trainer.device.type == "cpu" else _measure_on_accelerator
+    print(json.dumps(asdict(measure(trainer, request))))
+
+
+def make_trainer(
+    plans: Mapping[str, Any],
+    configuration: str,
+    dataset_json: Mapping[str, Any],
+    *,
+    flags: Mapping[str, Any] | None = None,
+    trainer: str | None = None,
+    device: str = "cpu",
+) -> Trainer:
+    """Make a trainer with its settings, and no network yet; the arguments are those of `measure_step`."""
     import torch
 
-    device = torch.device(request["device"])
-    measure = _measure_on_cpu if device.type == "cpu" else _measure_on_accelerator
-    print(json.dumps(asdict(measure(_trainer_of(request, device), request))))
-
-
-def _trainer_of(request: Mapping[str, Any], device: torch.device) -> Trainer:
     from segwright.planning.budget import SETTING_NAMES, resolve_budget
     from segwright.training.trainer import Trainer
     from segwright.training.trainer_class import load_trainer_class
 
-    trainer_class = Trainer if request["trainer"] is None else load_trainer_class(request["trainer"])
-    trainer = trainer_class(request["plans"], request["configuration"], 0, request["dataset_json"], device=device)
-    trainer.budget = resolve_budget(
-        plan=trainer.configuration.raw, trainer=trainer.user_settings(), flags=request["flags"]
-    )
+    trainer_class = Trainer if trainer is None else load_trainer_class(trainer)
+    made = trainer_class(plans, configuration, 0, dataset_json, device=torch.device(device))
+    made.budget = resolve_budget(plan=made.configuration.raw, trainer=made.user_settings(), flags=flags)
     for name in SETTING_NAMES:
-        setattr(trainer, name, trainer.budget.value(name))
-    return trainer
+        setattr(made, name, made.budget.value(name))
+    return made
 
 
 def _measure_on_cpu(trainer: Trainer, request: Mapping[str, Any]) -> StepMeasurement:
@@ -242,7 +254,7 @@ def _take_steps(trainer: Trainer, count: int = NUM_STEPS) -> float:
     """Build network, optimizer and loss, take steps, let go of all, and return the seconds of the last step."""
     import torch
 
-    build(trainer)
+    trainer.initialize()
     batch = random_batch(trainer)
     trainer.network.train()
     seconds = 0.0
@@ -257,34 +269,17 @@ def _take_steps(trainer: Trainer, count: int = NUM_STEPS) -> float:
     return seconds
 
 
-def build(trainer: Trainer) -> None:
-    """Build what a step needs, with the inputs that the labels of a previous stage add."""
-    from segwright.explain.cost import num_network_inputs
-
-    inputs = num_network_inputs(trainer.configuration, trainer.description)
-    user_build = type(trainer).build_network_architecture
-
-    def build_network(plan: Any, configuration: Any, _: int, num_outputs: int, deep: bool = True) -> Any:
-        return user_build(plan, configuration, inputs, num_outputs, deep)
-
-    trainer.build_network_architecture = build_network  # type: ignore[method-assign,assignment]
-    trainer.initialize()
-
-
 def random_batch(trainer: Trainer) -> dict[str, Any]:
     """A batch as the loader makes it: data (b, c, *patch) float32, labels (b, 1, *patch) int16, one a resolution."""
     import torch
 
-    from segwright.explain.cost import num_network_inputs
-
     patch = trainer.configuration.patch_size
-    inputs = num_network_inputs(trainer.configuration, trainer.description)
     targets = []
     for scales in trainer._get_deep_supervision_scales():
         edges = [round(edge * scale) for edge, scale in zip(patch, scales, strict=True)]
         shape = (trainer.batch_size, 1, *edges)
         targets.append(torch.randint(trainer.labels.num_outputs, shape, dtype=torch.int16))
-    return {"data": torch.randn(trainer.batch_size, inputs, *patch), "target": targets}
+    return {"data": torch.randn(trainer.batch_size, trainer.task.num_inputs, *patch), "target": targets}
 
 
 def _warm_up(trainer: Trainer) -> None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from segwright.errors import PlanError, message
 from segwright.explain.comparison import Replanned, plan_again, voxels_of_dataset
-from segwright.explain.cost import batch_work, not_trained_yet, planned_elements, step_memory
+from segwright.explain.cost import StepMemory, batch_work, not_trained_yet, planned_elements, step_flags, step_memory
 from segwright.explain.edits import Edited
-from segwright.explain.step_memory import CPU, CUDA, StepMemory
 from segwright.planning.budget import Budget
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import MIN_BATCH_SIZE, batch_size_allowed
@@ -24,6 +23,7 @@ from segwright.planning.wording import GIB, duration, gigabytes, ordinal, sizes,
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
     from segwright.fingerprint import Fingerprint
+    from segwright.planning.plan import Plan
 
 # a validation iteration is a forward pass, about a third of a training iteration
 VALIDATION_SHARE = 1 / 3
@@ -188,7 +188,7 @@ def what_if(
         for configuration in both
     ]
     now, then = (
-        _side(configuration, again, description, budget, num_training_cases, speed)
+        _side(edited.plan, configuration, again, description, budget, num_training_cases, speed)
         for configuration, again, budget in zip(both, replanned, budgets, strict=True)
     )
     return WhatIf(
@@ -225,6 +225,7 @@ def _check_computable(configuration: Configuration) -> None:
 
 
 def _side(
+    plan: Plan,
     configuration: Configuration,
     replanned: Replanned,
     description: DatasetDescription,
@@ -232,11 +233,11 @@ def _side(
     num_training_cases: int,
     speed: Speed | None,
 ) -> Side:
-    batch_size, optimizer = int(budget.value("batch_size")), budget.recipe.optimizer
+    batch_size = int(budget.value("batch_size"))
     elements = planned_elements(configuration, replanned.decisions.num_label_entries)
     cuda, cpu = (
-        step_memory(configuration, description, device, batch_size=batch_size, optimizer=optimizer)
-        for device in (CUDA, CPU)
+        step_memory(plan, configuration.name, description, device, flags=step_flags(budget))
+        for device in ("cuda", "cpu")
     )
     multiplications = batch_work(configuration, description, batch_size)
     return Side(

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segwright.explain.comparison import Difference, Replanned
-from segwright.explain.cost import not_trained_yet
-from segwright.explain.step_memory import StepMemory
+from segwright.explain.cost import StepMemory, not_trained_yet
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import (
     BASE_FEATURES,
@@ -55,8 +54,6 @@ class Subject:
     replanned: Replanned
     num_parameters: int | None
     planned_elements: int | None
-    step_cuda: StepMemory | None
-    step_cpu: StepMemory | None
 
     @property
     def is_flat(self) -> bool:
@@ -391,8 +388,8 @@ def _normalization(subject: Subject) -> Iterator[str]:
 
 
 def _memory(subject: Subject) -> Iterator[str]:
-    network, cuda, cpu = subject.replanned.network, subject.step_cuda, subject.step_cpu
-    if cuda is None or cpu is None or subject.planned_elements is None:
+    network = subject.replanned.network
+    if subject.planned_elements is None:
         if subject.configuration.architecture.kind == "other":
             yield (
                 "It cannot be computed for a network that is not one of nnU-Net's own; --measure measures it on the "
@@ -406,17 +403,23 @@ def _memory(subject: Subject) -> Iterator[str]:
         f"{subject.planned_elements / 1e6:.1f} million elements, where {network.reference_elements / 1e6:.1f} million "
         f"stand for {subject.replanned.decisions.gpu_memory_gb:g} GB with a batch of {network.reference_batch_size}."
     )
+
+
+def memory_paragraphs(cuda: StepMemory, cpu: StepMemory) -> Iterator[tuple[str, str]]:
+    """Yield what a training step holds, and how far that can be relied on: topics with their text."""
     yield (
-        f"By our model in bytes, a training step with nnU-Net's optimizer takes {gigabytes(cuda.total)} on a GPU in "
-        f"mixed precision (most numbers in 2 bytes instead of 4): {gigabytes(cuda.activations)} are feature maps, kept "
-        f"until the network has learnt from them, {gigabytes(cuda.temporary)} are corrections and copies of them, "
-        f"{gigabytes(cuda.parameters + cuda.gradients + cuda.optimizer)} are the parameters and what changes them. On "
-        "a GPU the model is not yet measured; the libraries' working space, often 0.5 to 1 GB, comes on top."
+        "Memory of a step",
+        f"A training step holds {gigabytes(cuda.total)} on a GPU in mixed precision (most numbers in 2 bytes instead "
+        f"of 4): {gigabytes(cuda.activations)} are feature maps, kept for the backward pass, "
+        f"{gigabytes(cuda.temporary)} their gradients and copies, "
+        f"{gigabytes(cuda.parameters + cuda.gradients + cuda.optimizer)} parameters, their gradients and the "
+        f"optimizer's state. On a CPU it holds {gigabytes(cpu.total)}.",
     )
     yield (
-        f"On a CPU it is {gigabytes(cpu.total)}; for the plans that were measured there the model was right within "
-        "15 %. The process takes more, because memory that was released is kept for later. --measure measures a step "
-        "on this machine."
+        "Beyond the step",
+        "The bytes are those of torch's own tensors. What the libraries work with comes on top, on a GPU often 0.5 to "
+        "1 GB, and the process keeps memory that was released for later. On CPUs the measured plans were within 15 %; "
+        "on a GPU nothing has been measured yet. --measure measures a step on this machine.",
     )
 
 

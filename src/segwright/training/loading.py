@@ -39,6 +39,7 @@ from segwright.training.sampling import (
 )
 
 _OF_A_DEAD_WORKER = "DataLoader worker (pid"  # torch raises a RuntimeError wherever the training happens to be
+PREFETCHED_BATCHES = 3  # that each loading process holds ready
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=functools.partial(_start_worker, os.getpid()) if workers else None,
-        prefetch_factor=3 if workers else None,
+        prefetch_factor=PREFETCHED_BATCHES if workers else None,
     )
 
 
