@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from segwright.explain import fit
 from tiny_datasets import TRAIN
 
 
@@ -45,6 +47,28 @@ def test_run_looks_at_the_whole_command_before_it_begins(
     refused(segwright("run", raw, "--workspace", tmp_path, "--workers", 1, *words), *told)
     assert not (tmp_path / "preprocessed").exists()
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("place", ["command line", "plan"])
+def test_a_batch_that_cannot_fit_is_refused_before_training(segwright, workspace: Path, place: str) -> None:
+    words = ["train", 1, "3d_fullres", 0, *TRAIN, "--workspace", workspace]
+    if place == "plan":
+        path = workspace / "preprocessed" / "Dataset001_Balls" / "nnUNetPlans.json"
+        raw = json.loads(path.read_text())
+        raw["configurations"]["3d_fullres"]["batch_size"] = 1_000_000_000
+        path.write_text(json.dumps(raw))
+    else:
+        words += ["--batch-size", 1_000_000]
+    folds = sorted((workspace / "results").rglob("checkpoint_*"))
+    refused(segwright(*words), "batch_size", place, "--force")
+    assert sorted((workspace / "results").rglob("checkpoint_*")) == folds
+
+
+def test_a_batch_that_cannot_fit_can_be_tried(segwright, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "available_memory_bytes", lambda: 1000)
+    words = ("train", 1, "3d_fullres", 0, *TRAIN, "--epochs", 1, "--workspace", workspace)
+    refused(segwright(*words), "batch_size", "plan")
+    assert segwright(*words, "--force").code == 0
 
 
 def test_run_names_the_configurations_before_it_preprocesses(segwright, workspace: Path) -> None:

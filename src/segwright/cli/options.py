@@ -73,6 +73,7 @@ LoaderWorkersOption = Annotated[
         help="Processes that load batches, up to 8 a core. Default: as the cores allow.",
     ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Try a batch that cannot fit the memory that there is.")]
 GroupByOption = Annotated[
     str | None,
     typer.Option(

@@ -16,6 +16,7 @@ from segwright.cli.options import (
     DatasetArgument,
     DeviceOption,
     EpochsOption,
+    ForceOption,
     GroupByOption,
     IterationsOption,
     LearningRateOption,
@@ -60,6 +61,7 @@ def run(
     recipe: RecipeOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    force: ForceOption = False,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
 ) -> int:
@@ -98,6 +100,7 @@ def run(
         flags=flags,
         device=chosen_device,
         workers=workers,
+        force=force,
         environ=os.environ,
         watch=TerminalWatch(terminal),
     )

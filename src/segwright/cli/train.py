@@ -18,6 +18,7 @@ from segwright.cli.options import (
     DatasetArgument,
     DeviceOption,
     EpochsOption,
+    ForceOption,
     IterationsOption,
     LearningRateOption,
     LoaderWorkersOption,
@@ -64,6 +65,7 @@ def train(
     ] = None,
     accept_plan: AcceptPlanOption = False,
     workers: LoaderWorkersOption = None,
+    force: ForceOption = False,
     workspace: WorkspaceOption = None,
 ) -> int:
     """Train one configuration on one fold, and validate it.
@@ -98,6 +100,7 @@ def train(
         checkpoint=checkpoint,
         accept_plan=accept_plan,
         workers=workers,
+        force=force,
         watch=TerminalWatch(terminal),
     )
     return finish(terminal, outcome, again=_words_to_go_on(sys.argv[1:]))

@@ -66,6 +66,7 @@ def run_dataset(
     device: torch.device | None = None,
     resume: bool = True,
     workers: int | None = None,
+    force: bool = False,
     page: Path | None = None,
     credit: str | None = None,
     environ: Mapping[str, str] = NO_VARIABLES,
@@ -84,6 +85,7 @@ def run_dataset(
         trainer_class, flags, device: as for `segwright.train`.
         resume: go on from the newest checkpoint.
         workers: processes; None are as many as cores and memory allow.
+        force: try a batch that cannot fit the memory that there is.
         page: file of the report; None is in the model's folder.
         credit: source and licence of the data, for the page.
         environ: variables in an explicit list of files.
@@ -125,6 +127,7 @@ def run_dataset(
             flags=flags,
             device=device,
             resume=resume,
+            force=force,
             watch=watch,
         )
     model = ModelFolder(outcome.model_folder)

@@ -29,6 +29,7 @@ def train_fold(
     checkpoint: Path | None = None,
     accept_plan: bool = False,
     workers: int | None = None,
+    force: bool = False,
     watch: Watch = QUIET,
 ) -> TrainingOutcome:
     """Train in the folders of a data set; the other arguments are those of `segwright.train`."""
@@ -49,4 +50,5 @@ def train_fold(
             accept_plan=accept_plan,
             monitor=monitor,
             loader_workers=workers,
+            force=force,
         )

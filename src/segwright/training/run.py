@@ -70,6 +70,7 @@ def train(
     accept_plan: bool = False,
     monitor: Monitor | None = None,
     loader_workers: int | None = None,
+    force: bool = False,
 ) -> TrainingOutcome:
     """Train, validate and write everything that nnU-Net's users expect in the fold's folder.
 
@@ -88,6 +89,7 @@ def train(
         accept_plan: go on though the plan has changed, if the weights mean the same with it (patch size, ...).
         monitor: receives the events.
         loader_workers: processes that load batches; by default as the cores allow.
+        force: try a batch that cannot fit the memory that there is.
 
     Raises:
         MissingFileError: the configuration is not preprocessed.
@@ -124,6 +126,7 @@ def train(
                 resumed=None if start is None else start.checkpoint.settings,
                 monitor=MonitorGroup([monitor or SilentMonitor(), JsonLinesMonitor(folder.log)]),
                 loader_workers=_loader_workers(device) if loader_workers is None else loader_workers,
+                force=force,
             )
             if start is not None:
                 _go_on_from(start, trainer)
