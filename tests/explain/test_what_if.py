@@ -8,18 +8,41 @@ from typing import Any
 
 import pytest
 
+import segwright.explain.what_if as what_if_module
 from segwright.dataset.description import DatasetDescription
 from segwright.errors import PlanError
-from segwright.explain.cost import batch_work
+from segwright.explain.cost import StepMemory, batch_work, planned_elements
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.what_if import Speed, WhatIf, what_if
 from segwright.fingerprint import Fingerprint
 from segwright.planning.budget import resolve_budget
+from segwright.planning.memory import parameter_count
 from segwright.planning.plan import Plan
 from segwright.planning.planner import make_plan
 from segwright.planning.wording import sizes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
+
+
+@pytest.fixture(autouse=True)
+def quick_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the count of a step's memory, which has tests of its own: bytes in proportion to the elements."""
+
+    def stand_in(
+        plan: Plan, name: str, description: DatasetDescription, device: str, *, flags: dict[str, Any]
+    ) -> StepMemory:
+        configuration, outputs = plan.configuration(name), description.labels.num_outputs
+        half = 2 if device == "cuda" else 1
+        size = 4 * parameter_count(
+            configuration.architecture, num_input_channels=len(description.channel_names), num_outputs=outputs
+        )
+        elements = planned_elements(configuration, outputs) * flags["batch_size"]
+        states = {"nnunet": 1, "short": 2}[flags["recipe"]]
+        return StepMemory(size, 0, states * size, 8 * elements // half, 2 * elements // half)
+
+    monkeypatch.setattr(what_if_module, "step_memory", stand_in)
+
+
 CASES = 16
 
 
