@@ -10,12 +10,19 @@ FAMILIES = (names, checkpoints, drift, predictions, collisions, numbers, splits,
 # The small choice that `make test` runs: one or two of the worst of each family, each a second or two.
 QUICK = frozenset(
     {
+        "data_identifier-absolute-preprocess",
+        "case-absolute-check",
         "file_ending-up-predict",
         "final-zeros-predict",
         "code-archive-predict",
+        "nonlin-trained-continue",
         "same-again",
+        "seg-check",
         "first-stride-2-train",
         "flag-seed-2-70-train",
+        "val-empty-train",
+        "slope-zero-check",
+        "ctrl-c-0.3-train",
     }
 )
 

@@ -13,7 +13,7 @@ from attack.commands import CHECK, OVERWRITE, PREDICT
 from attack.engine import Attack, Expectation, answered
 from attack.place import Place, edit_json
 from attack.runner import Outcome
-from damage import PIXDIM, QFORM_CODE, QUATERN, SFORM_CODE, SLOPE, SROW, absurd_nifti, gzipped, with_fields, wrong_gzip
+from damage import PIXDIM, QFORM_CODE, QUATERN, SLOPE, SROW, absurd_nifti, gzipped, with_fields, wrong_gzip
 
 FAMILY = "headers"
 CASE = "ballTr_000"
@@ -30,7 +30,6 @@ LIES: dict[str, Fields] = {
     "slope-minus-inf": ((SLOPE, "<2f", (-INF, 0.0)),),
     "intercept-nan": ((SLOPE, "<2f", (1.0, NAN)),),
     "intercept-inf": ((SLOPE, "<2f", (1.0, INF)),),
-    "slope-1e30": ((SLOPE, "<2f", (1e30, 0.0)),),
     "slope-1e-30": ((SLOPE, "<2f", (1e-30, 0.0)),),
     "pixdim-against-sform": ((PIXDIM + 4, "<3f", (2.0, 2.0, 2.0)), (QFORM_CODE, "<h", (0,))),
     "pixdim-against-sform-one-axis": ((PIXDIM + 12, "<f", (4.0,)), (QFORM_CODE, "<h", (0,))),
@@ -38,7 +37,6 @@ LIES: dict[str, Fields] = {
     "units-microns": ((UNITS, "<B", (3,)),),
     "units-strange": ((UNITS, "<B", (7,)),),
     "qform-against-sform": ((QFORM_CODE, "<2h", (1, 1)), (QUATERN, "<6f", (0, 0, 0.7071, 50, 60, 70))),
-    "qfac-wrong": ((SFORM_CODE, "<h", (0,)), (QFORM_CODE, "<h", (1,)), (PIXDIM, "<f", (5.0,))),
     "sheared": ((SROW, "<12f", (1, 0.3, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)), (QFORM_CODE, "<h", (0,))),
     "origin-far": ((SROW, "<12f", (1, 0, 0, 1e8, 0, 1, 0, 0, 0, 0, 1, 0)), (QFORM_CODE, "<h", (0,))),
 }
@@ -71,10 +69,12 @@ ODD: dict[str, Fields] = {
     "codes-differ": ((QFORM_CODE, "<2h", (2, 3)),),
     "qform-rotated": ((QFORM_CODE, "<2h", (1, 0)), (QUATERN, "<6f", (0.1, 0.2, 0.3, 1.5, 2.5, 3.5))),
     "qfac-minus": ((QFORM_CODE, "<2h", (1, 0)), (PIXDIM, "<f", (-1.0,))),
+    "qfac-5": ((QFORM_CODE, "<2h", (1, 0)), (PIXDIM, "<f", (5.0,))),
     "qfac-zero": ((QFORM_CODE, "<2h", (1, 0)), (PIXDIM, "<f", (0.0,))),
     "units-unknown": ((UNITS, "<B", (0,)),),
     "units-with-time": ((UNITS, "<B", (10,)),),
     "slope-2": ((SLOPE, "<2f", (2.0, -7.0)),),
+    "slope-1e30": ((SLOPE, "<2f", (1e30, 0.0)),),
     "slope-minus": ((SLOPE, "<2f", (-1.0, 0.0)),),
     "toffset": ((136, "<f", (3.5,)),),
     "dim-info": ((39, "<B", (57,)),),
@@ -92,7 +92,9 @@ def attacks() -> Iterator[Attack]:
         yield Attack(f"{what}-check", FAMILY, CHECK, NAMED, prepare)
         both = partial(_change_training, fields=fields, kinds=("imagesTr", "labelsTr"))
         yield Attack(f"{what}-in-both-check", FAMILY, CHECK, NAMED, both)
-    for what, fields in {**ODD, **LIES}.items():
+    # the reader to compare with refuses these two
+    to_predict = {what: fields for what, fields in {**ODD, **LIES}.items() if not what.startswith("intercept")}
+    for what, fields in to_predict.items():
         for reader in ("SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"):
             prepare = partial(_change_test, fields=fields, reader=reader)
             # a lie may be refused, for the one case
