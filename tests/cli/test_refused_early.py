@@ -226,8 +226,8 @@ class Exploit:
 
 def test_a_tampered_checkpoint_runs_nothing(segwright, workspace: Path, tmp_path: Path) -> None:
     model = workspace / "results" / "Dataset001_Balls" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    path = model / "fold_0" / "checkpoint_final.pth"
-    torch.save({**torch.load(path, weights_only=False), "more": Exploit(tmp_path / "touched")}, path)
+    for path in (model / "fold_0").glob("*.pth"):
+        torch.save({**torch.load(path, weights_only=False), "more": Exploit(tmp_path / "touched")}, path)
     images = workspace / "raw" / "Dataset001_Balls" / "imagesTs"
     refused(segwright("predict", images, tmp_path / "out", "--model", model), "checkpoint_final.pth", "posix.system")
     words = ("train", 1, "3d_fullres", 0, *TRAIN, "--workspace", workspace, "--continue")
