@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from segwright.dataset.cases import Case, file_and_words, read_case_image, short_name
 from segwright.dataset.problems import Kind, Problem
-from segwright.doctor.alignment import displacement
 from segwright.doctor.case_summary import CaseSummary, summarise_case
-from segwright.doctor.placement import LEAST_SHARE_INSIDE, largest_displacement, share_inside
+from segwright.doctor.placement import LEAST_SHARE_INSIDE, share_inside
 from segwright.errors import GeometryError, SegwrightError
+from segwright.geometry import displacement
 from segwright.io import Image, reader_named
 
 # Headers that differ by less than this, in voxels, were rounded.
@@ -174,20 +174,18 @@ def _agreement_problems(case: Case, image: Image, labels: Image) -> list[Problem
 
 
 def _position_problems(case: Case, file: str, image: Image, labels: Image) -> list[Problem]:
-    shape = labels.array.shape[1:]
-    found = displacement(labels.geometry, image.geometry, shape)
+    found = displacement(labels.geometry, image.geometry, labels.array.shape[1:])
     if found is None:
         wanted, got = image.geometry.position_in_words(), labels.geometry.position_in_words()
         text = f"expected the image's position, {wanted}, got {got}"
         remedy = "Look whether they overlap; only the voxel grid is used."
     else:
-        displaced = largest_displacement(labels.geometry, image.geometry, shape)
-        if displaced < _ROUNDED_VOXELS:
+        if found.voxels < _ROUNDED_VOXELS:
             return []
         share = share_inside(labels.array[0], labels.geometry, image.geometry, image.array.shape[1:])
         text = (
             "expected the image's position, got a label map that by the headers is "
-            f"{found.text or f'up to {displaced:.2g} voxels apart'} against its image, with {share:.0%} of what is "
+            f"{found.text or f'up to {found.voxels:.2g} voxels apart'} against its image, with {share:.0%} of what is "
             "labelled within it"
         )
         remedy = "Only the voxel grid is used. Look whether image and label map fit as voxels; " + (

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.doctor.alignment import axis_codes
 from segwright.doctor.image_signature import Signature, image_signature
+from segwright.geometry import axis_codes
 from segwright.io import Image
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.errors import GeometryError
-from segwright.geometry import Geometry
+from segwright.geometry import Geometry, displacement
 from segwright.io import Image
 
 # Nearest-neighbour sampling of a grid that is displaced by less than this gives the same voxels back.
@@ -40,19 +40,12 @@ def place_on_image(labels: Image, image: Image) -> tuple[NDArray[np.float32], st
     return _sample(label_map, labels.geometry, image.geometry, shape)
 
 
-def largest_displacement(own: Geometry, wanted: Geometry, shape: tuple[int, ...]) -> float:
-    """How far a header moves the corners of a grid of `shape` (z, y, x) on the other grid, in voxels along an axis."""
-    matrix, offset = _index_transform(own, wanted)
-    corners = np.array(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij")).reshape(3, -1)
-    return float(np.abs(matrix @ corners + offset[:, None] - corners).max())
-
-
 def share_inside(label_map: NDArray[Any], own: Geometry, wanted: Geometry, shape: tuple[int, ...]) -> float:
     """Share of the foreground, or of all voxels where there is none, that by its header lies within the image."""
     places = np.flatnonzero(label_map) if label_map.any() else np.arange(label_map.size)
     places = places[:: max(1, places.size // _MAX_SAMPLES)]
-    matrix, offset = _index_transform(wanted, own)
-    indices = matrix @ np.array(np.unravel_index(places, label_map.shape)) + offset[:, None]
+    matrix, offset = np.split(own.onto(wanted)[:3], [3], axis=1)
+    indices = matrix @ np.array(np.unravel_index(places, label_map.shape)) + offset
     inside = (indices > -_HALF_A_VOXEL) & (indices < np.array(shape)[:, None] - _HALF_A_VOXEL)
     return float(inside.all(axis=0).mean())
 
@@ -66,9 +59,9 @@ def _harmless_difference(own: Geometry, wanted: Geometry, shape: tuple[int, ...]
         return ""
     if _says_nothing(own):
         return "header: it had no position and was given the image's; no voxel was changed"
-    displaced = largest_displacement(own, wanted, shape)
-    if displaced < _HALF_A_VOXEL:
-        return f"header: position set to the image's, at most {displaced:.2g} voxels away; no voxel was changed"
+    found = displacement(own, wanted, shape)
+    if found is not None and found.voxels < _HALF_A_VOXEL:
+        return f"header: position set to the image's, at most {found.voxels:.2g} voxels away; no voxel was changed"
     return None
 
 
@@ -82,9 +75,10 @@ def _sample(
         raise GeometryError(
             f"by the headers {share:.0%} of what is labelled lies in the image: the header of one of them is wrong"
         )
-    matrix, offset = _index_transform(own, wanted)
     # Of SciPy's modes only this one has the outer half of the voxels at the edge.
-    placed = np.asarray(affine_transform(label_map, matrix, offset, output_shape=shape, order=0, mode="grid-constant"))
+    placed = np.asarray(
+        affine_transform(label_map, wanted.onto(own), output_shape=shape, order=0, mode="grid-constant")
+    )
     text = f"voxels: sampled anew where the header puts them, from shape {label_map.shape} (z, y, x) to {shape}"
     if share < 1:
         text += f"; {1 - share:.2%} of what was labelled lies outside the image"
@@ -92,23 +86,6 @@ def _sample(
     if lost:
         text += f"; no voxel was left of {', '.join(f'{value:g}' for value in lost)}"
     return placed, text
-
-
-def _index_transform(source: Geometry, target: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrix and offset that turn voxel indices (z, y, x) of `target` into those of `source`."""
-    source_axes, source_origin = _axes_and_origin(source)
-    target_axes, target_origin = _axes_and_origin(target)
-    inverse = np.linalg.inv(source_axes)
-    return (inverse @ target_axes)[::-1, ::-1], (inverse @ (target_origin - source_origin))[::-1]
-
-
-def _axes_and_origin(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps in mm (world, axis), and the first voxel's place, both x first; a 2D image lies at z = 0."""
-    size = len(geometry.origin_mm)
-    direction, origin = np.eye(3), np.zeros(3)
-    direction[:size, :size] = np.reshape(geometry.direction, (size, size))
-    origin[:size] = geometry.origin_mm
-    return direction * np.array(geometry.spacing_mm[::-1]), origin
 
 
 def _says_nothing(geometry: Geometry) -> bool:

@@ -13,12 +13,12 @@ import numpy as np
 from segwright.errors import CasesFailedError, DatasetError, GeometryError, MissingFileError, message
 from segwright.evaluation.metrics import compare_label_maps
 from segwright.evaluation.summary import CaseMetrics, Summary
-from segwright.geometry import Geometry
+from segwright.geometry import Geometry, displacement
 from segwright.io import Image, ImageReaderWriter
 from segwright.labels import Labels
 from segwright.parallel import CaseFailure, Progress, run_cases
 
-POSITION_TOLERANCE = 0.1  # of the smallest voxel edge: NIfTI's float32 headers move oblique grids by far less
+POSITION_TOLERANCE = 0.1  # of a voxel: NIfTI's float32 headers move oblique grids by far less
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -194,17 +194,5 @@ def same_grid(first: Geometry, second: Geometry, shape: tuple[int, int, int]) ->
     """
     if not np.allclose(first.spacing_mm, second.spacing_mm, rtol=1e-3, atol=0):
         return False
-    if len(first.origin_mm) != len(second.origin_mm) or len(first.direction) != len(second.direction):
-        return False
-    shift = np.abs(_corners(first, shape) - _corners(second, shape)).max()
-    return bool(shift <= POSITION_TOLERANCE * min(first.spacing_mm))
-
-
-def _corners(geometry: Geometry, shape: tuple[int, int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """World positions in mm of the first voxel and of the last one along each axis."""
-    dimensions = len(geometry.origin_mm)
-    direction = np.asarray(geometry.direction, dtype=np.float64).reshape(dimensions, dimensions)
-    extent = [spacing * (size - 1) for spacing, size in zip(geometry.spacing_mm[::-1], shape[::-1], strict=True)]
-    steps = direction * np.asarray(extent[:dimensions])
-    origin = np.asarray(geometry.origin_mm, dtype=np.float64)
-    return np.vstack([origin, *(origin + step for step in steps.T)])
+    found = displacement(first, second, shape)
+    return first.same_position(second) if found is None else found.voxels <= POSITION_TOLERANCE

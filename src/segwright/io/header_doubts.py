@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.errors import ImageError, message
+from segwright.geometry import corner_steps
 from segwright.io import nifti_header, text_header
 
 # Half a voxel at the end of 512 of them.
@@ -157,7 +157,8 @@ def _form_doubts(fields: Mapping[str, tuple[Any, ...]]) -> Doubts:
             "Export the file again, or set qform_code to 0 if there is an sform.",
         )
     elif all(codes):
-        apart = _displacement(sform, _qform(fields, lengths), fields["dim"][1:4]) / max(lengths.min(), 1e-30)
+        steps_mm = corner_steps(sform, _qform(fields, lengths), fields["dim"][1:4])
+        apart = float(np.linalg.norm(steps_mm, axis=1).max()) / max(lengths.min(), 1e-30)
         if apart > _LEAST_DISPLACEMENT_VOXELS:
             by_itk = "the sform" if codes[1] == 1 else "the qform"
             yield (
@@ -180,12 +181,6 @@ def _qform(fields: Mapping[str, tuple[Any, ...]], spacing: NDArray[np.float64]) 
     )
     hand = -1 if fields["pixdim"][0] < 0 else 1
     return np.column_stack([rotation * spacing * (1, 1, hand), offset])
-
-
-def _displacement(first: NDArray[np.float64], second: NDArray[np.float64], shape: Sequence[int]) -> float:
-    """How far two affines (3, 4) put a corner of the image apart at most."""
-    corners = np.array([(*corner, 1) for corner in product(*((0, size - 1) for size in shape))])
-    return float(np.linalg.norm((first - second) @ corners.T, axis=0).max())
 
 
 def _nrrd_doubts(path: Path) -> Doubts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,26 +89,13 @@ def _spread_indices(foreground: NDArray[np.bool_], axis: int) -> list[int]:
 def _cut(case: CaseImages, axis: int, index: int) -> Cut:
     rows, columns = (other for other in range(3) if other != axis)
     plain = Cut(axis=axis, index=index, rows=rows, columns=columns)
-    worlds = _world_axes(case)
+    worlds = case.geometry.nearest_axes() if case.oriented else None
     return plain if worlds is None else _oriented(plain, worlds)
 
 
-def _world_axes(case: CaseImages) -> dict[int, tuple[int, bool]] | None:
-    """For each array axis the world axis (x, y, z) that it runs along and whether it runs towards the high end."""
-    if not case.oriented or len(case.geometry.direction) != 9:
-        return None
-    direction = np.asarray(case.geometry.direction, dtype=float).reshape(3, 3)
-    found: dict[int, tuple[int, bool]] = {}
-    for axis in range(3):
-        column = direction[:, 2 - axis]
-        world = int(np.argmax(np.abs(column)))
-        found[axis] = (world, bool(column[world] > 0))
-    return found if len({world for world, _ in found.values()}) == 3 else None
-
-
-def _oriented(cut: Cut, worlds: Mapping[int, tuple[int, bool]]) -> Cut:
+def _oriented(cut: Cut, worlds: Sequence[tuple[int, bool]]) -> Cut:
     """Turn a cut as it is read at the light box: patient's right or front on the left, front or head up."""
-    by_world = {world: axis for axis, (world, _) in worlds.items() if axis != cut.axis}
+    by_world = {world: axis for axis, (world, _) in enumerate(worlds) if axis != cut.axis}
     columns, rows = by_world[min(by_world)], by_world[max(by_world)]
     (column_world, column_up), (row_world, row_up) = worlds[columns], worlds[rows]
     head_up = row_world == 2
