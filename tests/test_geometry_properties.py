@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
@@ -105,7 +104,7 @@ def test_a_perfect_prediction_leads_back_to_the_label_map(
     assert case.data.shape[1:] == tuple(shape[axis] for axis in order)
     logits = np.stack([case.seg[0] == value for value in range(3)]).astype(np.float32)
     result = logits_to_label_map(
-        torch.from_numpy(logits), properties=case.properties, plan=plan, configuration=configuration, labels=LABELS
+        logits, properties=case.properties, plan=plan, configuration=configuration, labels=LABELS
     )
     np.testing.assert_array_equal(result, wanted)
 

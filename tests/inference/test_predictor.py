@@ -13,7 +13,7 @@ from model_folders import write_image, write_model
 
 from segwright.errors import CheckpointError, MissingFileError, PlanError, SettingsError
 from segwright.inference import Predictor
-from segwright.inference.sliding_window import predict_logits
+from segwright.inference.forward import predict_logits
 from segwright.interop import read_checkpoint, write_checkpoint
 from segwright.io import reader_named
 

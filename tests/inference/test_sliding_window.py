@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import ast
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from segwright import inference
 from segwright.errors import CheckpointError, ImageError, SettingsError
-from segwright.inference.sliding_window import predict_logits
+from segwright.inference.forward import predict_logits, torch_forward
+from segwright.inference.sliding_window import predict_slabs, whole_logits
 from segwright.inference.tiling import gaussian_importance
 
 
@@ -28,7 +33,7 @@ def plain_reference(
     networks: Sequence[nn.Module], data: Tensor, patch: tuple[int, ...], step: float, mirror_axes: Sequence[int]
 ) -> Tensor:
     """The definition, one voxel window at a time in double precision, for images that need no padding."""
-    flat = data.ndim - 1 - len(patch)
+    flat, importance = data.ndim - 1 - len(patch), torch.from_numpy(gaussian_importance(patch))
     starts = []
     for size, tile in zip(data.shape[1 + flat :], patch, strict=True):
         count = math.ceil((size - tile) / (tile * step)) + 1
@@ -42,8 +47,8 @@ def plain_reference(
             for flips in itertools.product((False, True), repeat=len(mirror_axes)):
                 axes = [axis + 2 for axis, flip in zip(mirror_axes, flips, strict=True) if flip]
                 outputs.append(torch.flip(net(torch.flip(tile_data, axes)), axes)[0].double())
-        total[(slice(None), *where)] += torch.stack(outputs).mean(0) * gaussian_importance(patch)
-        weight[where] += gaussian_importance(patch)
+        total[(slice(None), *where)] += torch.stack(outputs).mean(0) * importance
+        weight[where] += importance
     return total / weight
 
 
@@ -84,7 +89,7 @@ def test_a_small_image_is_padded_centred_and_cut_back() -> None:
 def test_sharing_a_forward_pass_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     net, data = network(2).eval(), torch.randn(2, 5, 20, 20)
     together = predict_logits([net], data, patch_size=(8, 8), num_outputs=3)
-    monkeypatch.setattr("segwright.inference.sliding_window.VOXELS_PER_BATCH_ON_CPU", 1)
+    monkeypatch.setattr("segwright.inference.forward.VOXELS_PER_BATCH_ON_CPU", 1)
     alone = predict_logits([net], data, patch_size=(8, 8), num_outputs=3)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
@@ -163,3 +168,25 @@ def test_weights_that_give_nan_are_named() -> None:
     nn.init.constant_(net[3].bias, torch.nan)  # type: ignore[index,arg-type]
     with pytest.raises(CheckpointError, match="finite logits"):
         predict_logits([net], torch.zeros(2, 8, 8, 8), patch_size=(8, 8, 8), num_outputs=3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch"), [((17, 20, 9), (8, 8, 8)), ((5, 21, 3), (8, 8, 8)), ((4, 21, 16), (8, 12))]
+)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slabs_along_any_axis_make_up_the_whole(shape: tuple[int, ...], patch: tuple[int, ...], axis: int) -> None:
+    net, data = network(len(patch)).eval(), torch.randn(2, *shape)
+    expected = predict_logits([net], data, patch_size=patch, num_outputs=3).numpy()
+    with torch_forward([net], (), torch.device("cpu")) as forward:
+        slabs = list(predict_slabs(forward, data.numpy(), patch_size=patch, num_outputs=3, axis=axis))
+    assert [slab.start for slab in slabs] == sorted({slab.start for slab in slabs})
+    assert len(slabs) > 1 or shape[axis] <= patch[axis - 3]
+    np.testing.assert_allclose(whole_logits(iter(slabs), (3, *shape)), expected, rtol=0, atol=2e-5)
+
+
+def test_tiling_stitching_and_export_need_no_torch() -> None:
+    for name in ("tiling", "sliding_window", "export"):
+        tree = ast.parse((Path(inference.__file__).parent / f"{name}.py").read_text())
+        imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not {module for module in imported if module.split(".")[0] == "torch"}

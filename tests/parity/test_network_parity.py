@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from segwright.inference.export import logits_to_label_map
-from segwright.inference.sliding_window import predict_logits
+from segwright.inference.forward import predict_logits
 from segwright.interop.weights import load_state_dict, to_nnunet_state_dict
 from segwright.labels import Labels
 from segwright.networks import build_network
@@ -197,7 +197,7 @@ def test_label_maps_on_the_original_grid_agree(
     np.save(tmp_path / "data.npy", logits.numpy())
     expected = run_peer("export", tmp_path)["label_map"]
     found = logits_to_label_map(
-        logits,
+        logits.numpy(),
         properties=properties,
         plan=plan,
         configuration=plan.configuration(configuration),

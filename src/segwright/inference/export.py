@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segwright.labels import Labels
 from segwright.planning.plan import Configuration, Plan
@@ -15,7 +14,12 @@ from segwright.preprocessing.label_resampling import resample_logits_to_labels
 
 
 def logits_to_label_map(
-    logits: Tensor, *, properties: Mapping[str, Any], plan: Plan, configuration: Configuration, labels: Labels
+    logits: NDArray[np.float32],
+    *,
+    properties: Mapping[str, Any],
+    plan: Plan,
+    configuration: Configuration,
+    labels: Labels,
 ) -> NDArray[Any]:
     """Turn logits (k, z, y, x) of a preprocessed image into its label map (z, y, x) on the original grid.
 
@@ -26,7 +30,7 @@ def logits_to_label_map(
     # In 2D the slices were never resampled across, so there they have their own spacing.
     network_spacing_mm = (spacing_mm[0], *configuration.spacing_mm) if configuration.is_2d else configuration.spacing_mm
     decided = resample_logits_to_labels(
-        logits.numpy(),
+        logits,
         [int(size) for size in properties["shape_after_cropping_and_before_resampling"]],
         current_spacing_mm=network_spacing_mm,
         new_spacing_mm=spacing_mm,

@@ -18,8 +18,8 @@ from torch import nn
 from segwright.dataset import DatasetDescription
 from segwright.errors import CheckpointError, MissingFileError, PlanError, SettingsError, message
 from segwright.inference.export import logits_to_label_map
+from segwright.inference.forward import predict_logits
 from segwright.inference.output_folder import Origin
-from segwright.inference.sliding_window import predict_logits
 from segwright.interop.checkpoint import NNUNET_TRAINER, Checkpoint
 from segwright.interop.plan_changes import PlanChange, changes_since, refuse_changes
 from segwright.interop.weights import load_state_dict, unwrap
@@ -173,7 +173,7 @@ class Predictor:
     def decide(self, logits: torch.Tensor, properties: Mapping[str, Any]) -> NDArray[Any]:
         """Label map (z, y, x) on the original grid of logits on the network's grid."""
         return logits_to_label_map(
-            logits,
+            logits.numpy(),
             properties=properties,
             plan=self.plan,
             configuration=self.configuration,

@@ -1,162 +1,156 @@
-"""Logits of a whole image from a network that sees one tile at a time (nnU-Net v2)."""
+"""Logits of a whole image from a network that sees one tile at a time (nnU-Net v2), slab by slab."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
 from segwright.errors import CheckpointError, ImageError, SettingsError, message
 from segwright.inference.tiling import gaussian_importance, tile_starts
-from segwright.interop.weights import unwrap
 from segwright.parallel import Progress
 
-# Small tiles share a forward pass. The norms that networks use look at one sample at a time, so this changes no result.
-VOXELS_PER_BATCH_ON_CPU = 2**18
-VOXELS_PER_BATCH_ON_ACCELERATOR = 2**21
+Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From a batch of tiles (b, c, [z,] y, x) to their logits (b, k, [z,] y, x), an array of its own."""
 
 Slices = tuple[slice | int, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Slab:
+    """Finished logits (k, z, y, x) of a part of an image, which begins at voxel `start` of `axis` (of z, y, x)."""
+
+    logits: NDArray[np.float32]
+    axis: int
+    start: int
+
+
 @dataclass(frozen=True)
 class _Padding:
-    """How an image was padded: (first, last) for `torch.nn.functional.pad`, and the slices that undo it."""
+    """How an image is padded, (before, after) for each axis of (c, z, y, x), and the slices that undo it."""
 
-    amounts: tuple[int, ...]
+    amounts: tuple[tuple[int, int], ...]
     undo: tuple[slice, ...]
 
 
-def predict_logits(
-    networks: Sequence[nn.Module],
-    data: Tensor,
+def predict_slabs(
+    forward: Forward,
+    data: NDArray[np.float32],
     *,
     patch_size: Sequence[int],
     num_outputs: int,
+    tiles_at_once: int = 1,
     step_size: float = 0.5,
-    mirror_axes: Sequence[int] = (),
-    device: torch.device | str = "cpu",
+    axis: int = 0,
     progress: Progress | None = None,
-) -> Tensor:
-    """Predict the logits of a preprocessed image, averaged over networks and mirrored views, tile by tile.
+) -> Iterator[Slab]:
+    """Predict the logits of a preprocessed image (c, z, y, x) by tiles, and give each slab that no later tile meets.
 
-    Takes (c, z, y, x) of any size, gives float32 (num_outputs, z, y, x) on the CPU. A patch of two axes (y, x) is
-    applied slice by slice. `mirror_axes` counts the axes of the patch; every combination of them is flipped. Networks
-    are put on `device` and used without deep supervision; how they were set otherwise is restored. Half precision is
-    used on CUDA alone, sums are float32.
+    Together the slabs are the image, in order along `axis`; no more than a tile's extent along it is held. Sums run in
+    the order of the tiles, so that another axis may change the last bit. A patch of two axes (y, x) is applied slice
+    by slice; `tiles_at_once` tiles share a call of `forward`.
 
     Raises:
-        SettingsError: the step size or a mirror axis is out of its range.
+        SettingsError: the step size is out of its range.
         ImageError: the image is not finite.
-        CheckpointError: the networks gave something that is not finite.
+        CheckpointError: the network gave something that is not finite.
     """
-    _check_settings(step_size, mirror_axes, patch_size)
-    device = torch.device(device)
-    data = data.to(torch.float32)
+    _check_step_size(step_size)
     _check_image(data)
     padding = _padding(data.shape[1:], patch_size)
-    padded = nn.functional.pad(data, padding.amounts) if any(padding.amounts) else data
-    tiles = _tiles(padded.shape[1:], patch_size, step_size)
-    with torch.no_grad(), _ready(networks, device):
-        logits = _accumulate(
-            networks,
-            padded,
-            tiles,
-            patch_size=tuple(patch_size),
-            num_outputs=num_outputs,
-            mirror_axes=mirror_axes,
-            device=device,
-            progress=progress,
-        )
-    if not torch.isfinite(logits).all():
+    padded = np.pad(data, padding.amounts) if np.any(padding.amounts) else data
+    tiles = sorted(_tiles(padded.shape[1:], patch_size, step_size), key=lambda tile: _start(tile[axis]))
+    inside = padding.undo[axis]
+    for slab in _stitched(
+        _predicted(forward, padded, tiles, tiles_at_once, progress),
+        gaussian_importance(tuple(patch_size)),
+        shape=(num_outputs, *padded.shape[1:]),
+        axis=axis,
+    ):
+        first, end = max(slab.start, inside.start), min(slab.start + slab.logits.shape[1 + axis], inside.stop)
+        if first < end:
+            kept = list(padding.undo)
+            kept[axis] = slice(first - slab.start, end - slab.start)
+            yield Slab(slab.logits[_all_channels(tuple(kept))], axis, first - inside.start)
+
+
+def whole_logits(slabs: Iterator[Slab], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Put slabs together to logits of `shape` (k, z, y, x)."""
+    logits = np.empty(shape, dtype=np.float32)
+    for slab in slabs:
+        place = [slice(None)] * len(shape)
+        place[1 + slab.axis] = slice(slab.start, slab.start + slab.logits.shape[1 + slab.axis])
+        logits[tuple(place)] = slab.logits
+    return logits
+
+
+def _predicted(
+    forward: Forward,
+    data: NDArray[np.float32],
+    tiles: Sequence[Slices],
+    tiles_at_once: int,
+    progress: Progress | None,
+) -> Iterator[tuple[Slices, NDArray[np.float32]]]:
+    for first in range(0, len(tiles), tiles_at_once):
+        some = tiles[first : first + tiles_at_once]
+        yield from zip(some, forward(np.stack([data[_all_channels(tile)] for tile in some])), strict=True)
+        if progress is not None:
+            progress("predict tiles", first + len(some), len(tiles))
+
+
+def _stitched(
+    predicted: Iterator[tuple[Slices, NDArray[np.float32]]],
+    importance: NDArray[np.float32],
+    *,
+    shape: tuple[int, ...],
+    axis: int,
+) -> Iterator[Slab]:
+    """Weighted means of tiles that come in the order of their starts along `axis`."""
+    start = depth = 0
+    sums: NDArray[np.float32]
+    for tile, logits in predicted:
+        first, end = _start(tile[axis]), _end(tile[axis])
+        if depth == 0:
+            depth = end - first
+            sums = np.zeros((shape[0] + 1, *shape[1 : 1 + axis], depth, *shape[2 + axis :]), dtype=np.float32)
+            window = np.moveaxis(sums, 1 + axis, 0)  # the sums of the channels, and last that of the weights
+        if first > start:
+            yield _finished(sums, axis, start, first - start)
+            window[: depth - (first - start)] = window[first - start :]
+            window[depth - (first - start) :] = 0
+            start = first
+        place = list(tile)
+        place[axis] = slice(0, depth) if isinstance(tile[axis], slice) else 0
+        logits *= importance
+        sums[:-1][_all_channels(tuple(place))] += logits
+        sums[-1][tuple(place)] += importance
+    yield _finished(sums, axis, start, depth)
+
+
+def _finished(sums: NDArray[np.float32], axis: int, start: int, size: int) -> Slab:
+    part = sums[(slice(None),) * (1 + axis) + (slice(0, size),)]
+    logits = part[:-1] / part[-1]
+    if not np.isfinite(logits).all():
         raise CheckpointError(
             message(
                 "network output",
                 expected="finite logits",
-                got=f"NaN or infinity in {int((~torch.isfinite(logits)).sum())} values",
+                got=f"NaN or infinity in {int((~np.isfinite(logits)).sum())} values",
                 remedy="The weights are damaged or overflow half precision; try device 'cpu' or another checkpoint.",
             )
         )
-    return logits[_all_channels(padding.undo)]
+    return Slab(logits, axis, start)
 
 
-def _accumulate(
-    networks: Sequence[nn.Module],
-    data: Tensor,
-    tiles: Sequence[Slices],
-    *,
-    patch_size: tuple[int, ...],
-    num_outputs: int,
-    mirror_axes: Sequence[int],
-    device: torch.device,
-    progress: Progress | None,
-) -> Tensor:
-    importance = gaussian_importance(patch_size)
-    importance_on_device = importance.to(device)
-    logits = torch.zeros((num_outputs, *data.shape[1:]))
-    total_importance = torch.zeros(data.shape[1:])
-    batch_size = _batch_size(patch_size, device)
-    for first in range(0, len(tiles), batch_size):
-        some = tiles[first : first + batch_size]
-        batch = torch.stack([data[_all_channels(tile)] for tile in some]).to(device)
-        predicted = _mean_prediction(networks, batch, mirror_axes).float().mul_(importance_on_device).cpu()
-        for tile, tile_logits in zip(some, predicted, strict=True):
-            logits[_all_channels(tile)] += tile_logits
-            total_importance[tile] += importance
-        if progress is not None:
-            progress("predict tiles", first + len(some), len(tiles))
-    return logits.div_(total_importance)
+def _start(along_axis: slice | int) -> int:
+    return along_axis.start if isinstance(along_axis, slice) else along_axis
 
 
-def _mean_prediction(networks: Sequence[nn.Module], batch: Tensor, mirror_axes: Sequence[int]) -> Tensor:
-    """Mean of the logits over networks and over all combinations of flipped axes."""
-    axes = [axis + 2 for axis in mirror_axes]
-    views = [view for count in range(len(axes) + 1) for view in itertools.combinations(axes, count)]
-    total: Tensor | None = None
-    for network, view in itertools.product(networks, views):
-        predicted = _forward(network, batch.flip(view) if view else batch)
-        predicted = predicted.flip(view) if view else predicted
-        total = predicted if total is None else total.add_(predicted)
-    assert total is not None, "at least one network predicts"
-    return total.div_(len(networks) * len(views))
-
-
-def _forward(network: nn.Module, batch: Tensor) -> Tensor:
-    half = torch.autocast("cuda") if batch.device.type == "cuda" else contextlib.nullcontext()
-    with half:
-        output = network(batch)
-    # Half precision is for the convolutions; sums over views and networks are made in single precision.
-    return (output[0] if isinstance(output, list | tuple) else output).float()  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _ready(networks: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Networks on the device, in evaluation mode and with one output; their modes are restored afterwards."""
-    decoders = [_switchable_decoder(network) for network in networks]
-    before = [
-        (network.training, getattr(decoder, "deep_supervision", False))
-        for network, decoder in zip(networks, decoders, strict=True)
-    ]
-    try:
-        for network, decoder in zip(networks, decoders, strict=True):
-            network.to(device).eval()
-            if decoder is not None:
-                decoder.deep_supervision = False
-        yield
-    finally:
-        for network, decoder, (training, deep_supervision) in zip(networks, decoders, before, strict=True):
-            network.train(training)
-            if decoder is not None:
-                decoder.deep_supervision = deep_supervision
-
-
-def _switchable_decoder(network: nn.Module) -> Any:
-    decoder = getattr(unwrap(network), "decoder", None)
-    return decoder if hasattr(decoder, "deep_supervision") else None
+def _end(along_axis: slice | int) -> int:
+    return along_axis.stop if isinstance(along_axis, slice) else along_axis + 1
 
 
 def _tiles(image_size: Sequence[int], patch_size: Sequence[int], step_size: float) -> list[Slices]:
@@ -182,19 +176,12 @@ def _padding(image_size: Sequence[int], patch_size: Sequence[int]) -> _Padding:
     wanted = [*image_size[: len(image_size) - len(patch_size)], *patch_size]
     missing = [max(0, want - have) for want, have in zip(wanted, image_size, strict=True)]
     before = [amount // 2 for amount in missing]
-    amounts = [part for first, both in zip(before, missing, strict=True) for part in (both - first, first)]
+    amounts = [(first, both - first) for first, both in zip(before, missing, strict=True)]
     undo = tuple(slice(first, first + size) for first, size in zip(before, image_size, strict=True))
-    return _Padding(tuple(reversed(amounts)), undo)
+    return _Padding(((0, 0), *amounts), undo)
 
 
-def _batch_size(patch_size: Sequence[int], device: torch.device) -> int:
-    voxels = VOXELS_PER_BATCH_ON_CPU if device.type == "cpu" else VOXELS_PER_BATCH_ON_ACCELERATOR
-    for size in patch_size:
-        voxels //= size
-    return max(1, voxels)
-
-
-def _check_settings(step_size: float, mirror_axes: Sequence[int], patch_size: Sequence[int]) -> None:
+def _check_step_size(step_size: float) -> None:
     if not 0 < step_size <= 1:
         raise SettingsError(
             message(
@@ -204,24 +191,15 @@ def _check_settings(step_size: float, mirror_axes: Sequence[int], patch_size: Se
                 remedy="0.5 is nnU-Net's; larger is faster, smaller smoother.",
             )
         )
-    if not set(mirror_axes) <= set(range(len(patch_size))):
-        raise SettingsError(
-            message(
-                "setting 'mirror_axes'",
-                expected=f"axes of the patch, 0 to {len(patch_size) - 1}",
-                got=list(mirror_axes),
-                remedy="Predict without mirroring, or correct the checkpoint's inference_allowed_mirroring_axes.",
-            )
-        )
 
 
-def _check_image(data: Tensor) -> None:
-    if not torch.isfinite(data).all():
+def _check_image(data: NDArray[np.float32]) -> None:
+    if not np.isfinite(data).all():
         raise ImageError(
             message(
                 "preprocessed image",
                 expected="finite values",
-                got=f"NaN or infinity in {int((~torch.isfinite(data)).sum())} voxels",
+                got=f"NaN or infinity in {int((~np.isfinite(data)).sum())} voxels",
                 remedy="Replace such values in the image file.",
             )
         )

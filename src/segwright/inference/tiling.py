@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 SIGMA_IN_TILES = 1 / 8
 LARGEST_IMPORTANCE = 10.0
@@ -36,7 +34,7 @@ def _starts_along_axis(image_size: int, tile_size: int, step_size: float) -> lis
 
 
 @lru_cache(maxsize=4)
-def gaussian_importance(tile_size: tuple[int, ...]) -> Tensor:
+def gaussian_importance(tile_size: tuple[int, ...]) -> NDArray[np.float32]:
     """Weight of each voxel of a tile, float32, 10 in its middle, never 0.
 
     A Gaussian of an eighth of the tile, rounded to float16 as in nnU-Net v2, where what rounds to zero gets the
@@ -48,7 +46,8 @@ def gaussian_importance(tile_size: tuple[int, ...]) -> Tensor:
         shape[axis] = size
         weights = weights * _filtered_impulse(size).reshape(shape)
     weights /= weights.max() / LARGEST_IMPORTANCE
-    rounded = torch.from_numpy(weights).to(torch.float16).to(torch.float32)
+    # from double to half by way of single precision, as torch does it
+    rounded = weights.astype(np.float32).astype(np.float16).astype(np.float32)
     rounded[rounded == 0] = rounded[rounded > 0].min()
     return rounded
 
