@@ -127,7 +127,7 @@ def carry_out(attack: Attack, template: Place, root: Path) -> Result:
     else:
         outcome = run_started(words, folder=root, environ=environ, drive=partial(attack.drive, place), **limits)
     changed = differences(before, snapshot(protected))
-    if outcome.code < 0:  # whoever is killed cannot clear up its temporary files
+    if outcome.code < 0 or outcome.code == 130:  # whoever is stopped at once cannot clear up its temporary files
         changed = [change for change in changed if f"{place.outside}/tmp/" not in change]
     return Result(attack, words, outcome, tuple(_findings(attack, place, outcome, changed)))
 

@@ -97,6 +97,7 @@ class Place:
             "PWD": str(self.outside / "cwd"),
             "OMP_NUM_THREADS": "1",
             "ATTACK_BEGUN": str(self.begun),
+            "MPLCONFIGDIR": str(self.root / "matplotlib"),
         }
 
     def edit_plan(self, change: Callable[[dict[str, Any], dict[str, Any]], None], path: Path | None = None) -> None:

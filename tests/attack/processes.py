@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -329,7 +330,7 @@ def _with_largest_file(size: int, words: list[str]) -> int:
 
 def _full_disks() -> Iterator[Attack]:
     failed = Expectation(frozenset({1, 2}))
-    for size in (0, 100, 5000, 30_000):
+    for size in (5000, 30_000):  # what is said must be written as well
         main = partial(_with_largest_file, size)
         for verb, argv in (("train", TRAIN_0), ("preprocess", OVERWRITE), ("plan", PLAN), ("predict", PREDICT)):
             enough = (verb, size) in {("plan", 30_000), ("predict", 30_000)}
@@ -377,12 +378,14 @@ def _with_closed_output(words: list[str]) -> int:
     reading, writing = os.pipe()
     os.close(reading)
     os.dup2(writing, 1)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     return segwright_main(words)
 
 
 def _with_full_output(words: list[str]) -> int:
     os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     return segwright_main(words)
 
 

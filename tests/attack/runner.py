@@ -27,7 +27,7 @@ PROGRAM = (sys.executable, "-c", _SCRIPT)
 ADDRESS_SPACE = 12 << 30
 WALL_SECONDS = 120.0
 CPU_SECONDS = 40
-_SECONDS_FOR_CHILDREN_TO_END = 5.0
+_SECONDS_FOR_CHILDREN_TO_END = 20.0  # a process that is importing notices late that its parent has gone
 _POLL_SECONDS = 0.01
 
 Main = Callable[[list[str]], int]
@@ -157,14 +157,18 @@ def _be_command(words, streams, environ, cpu_seconds, main) -> NoReturn:  # type
         _limit(cpu_seconds)
         code = main(list(words))
         atexit._run_exitfuncs()
+    except SystemExit as left:  # as Python does at its end
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:
         import traceback
 
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
+        try:
             sys.stdout.flush()
             sys.stderr.flush()
+        except Exception:
+            code = 120  # as Python ends that cannot write what is left
         os._exit(code)
 
 

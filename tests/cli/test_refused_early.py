@@ -26,6 +26,14 @@ def refused(outcome, *told: str) -> None:
     assert outcome.out == ""
 
 
+def test_a_current_folder_that_was_deleted_is_no_bug(segwright, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refused(segwright("check", "1"), "folder")
+    refused(segwright("plan", "1", "--workspace", "here"), "folder")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import itertools
@@ -77,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        return _run([word for word in words if word != "--debug"])
+        code = _run([word for word in words if word != "--debug"])
+        if sys.stdout is not None:
+            sys.stdout.flush()  # an answer that cannot be written is an error like others
+        return code
     except KeyboardInterrupt:
         Terminal.open().note(f"Stopped. What is done is kept; {_how_to_go_on(words)}")
         return INTERRUPTED
@@ -154,11 +158,15 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         _tell(_usage(error, words))
         return USER_MISTAKE
     if isinstance(error, BrokenPipeError):
-        # The reader of a pipe has gone; Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # the reader of a pipe has gone
         return OK
+    if isinstance(error, FileNotFoundError) and not os.path.isdir("."):
+        _tell("The folder that this command runs in was deleted. Change to another.")
+        return USER_MISTAKE
     if isinstance(error, OSError) and error.errno in _USER_OS_ERRORS:
         _tell(f"{error.filename or 'A file'}: expected to read or write it, got: {error.strerror}.")
+        if error.filename is None:  # perhaps the output itself
+            _give_up_output()
         return USER_MISTAKE
     if place := _place_in_trainer_file(error):
         told = f"{type(error).__name__}: {_without_traceback(error)}"
@@ -169,6 +177,12 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         return USER_MISTAKE
     _tell(_bug(error, words))
     return BUG
+
+
+def _give_up_output() -> None:
+    """Let what is left of the answer go nowhere: Python would complain again when it flushes."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: Any, words: Sequence[str]) -> str:
