@@ -32,7 +32,6 @@ from segwright.planning.plan import Plan
 from segwright.planning.planner import make_plan
 from segwright.preprocessing.cohort import preprocess_dataset
 from segwright.preprocessing.store import PreprocessedStore
-from segwright.training.checkpoint import restore
 from segwright.training.run import train
 from segwright.training.trainer import Trainer
 
@@ -365,7 +364,7 @@ def restored_trainer(both: Both, trained_by: str) -> Trainer:
         flags=settings(2, STEPS),
         resumed=checkpoint.settings,
     )
-    restore(trainer, checkpoint)
+    trainer.restore(checkpoint)
     return trainer
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from segwright.errors import TrainingError
 from segwright.results import LATEST
-from segwright.training.chance import Moment, draw_for
-from segwright.training.checkpoint import TrainingState
+from segwright.training.chance import Moment, draw_for, generators_kept
 from segwright.training.interrupts import StopRequest
+from segwright.training.loading import batches_of
 from segwright.training.sampling import SampleIndex
 from segwright.training.schedule import IterationWarmupSchedule
-
-if TYPE_CHECKING:
-    from segwright.training.trainer import Trainer
+from segwright.training.trainer import Trainer
 
 ESTIMATE_AFTER_ITERATIONS = 10
 
@@ -40,12 +38,24 @@ class _Clock:
         return (time.monotonic() - self._start) / self._iterations * iterations_left
 
 
-def run_epochs(trainer: Trainer, training: Batches, validation: Batches, stop: StopRequest) -> bool:
-    """Train to the last epoch, or to the step at which a stop is asked for, saved. Returns whether the end was reached.
+def run_training(trainer: Trainer, stop: StopRequest) -> bool:
+    """Train to the end, or to the step at which a stop is asked for, saved. Returns whether the end was reached.
 
     Raises:
         TrainingError: the loss is no finite number; with the cases of the batch.
     """
+    with generators_kept():
+        draw_for(trainer.fold_seed, Moment.TRAIN_START)
+        trainer.on_train_start()
+        with batches_of(*trainer.get_dataloaders()) as (training, validation):
+            if not _run_epochs(trainer, training, validation, stop):
+                return False
+        draw_for(trainer.fold_seed, Moment.TRAIN_END)
+        trainer.on_train_end()
+    return True
+
+
+def _run_epochs(trainer: Trainer, training: Batches, validation: Batches, stop: StopRequest) -> bool:
     clock = _Clock()
     while trainer.current_epoch < trainer.num_epochs:
         _draw(trainer, Moment.EPOCH_START)
@@ -75,7 +85,7 @@ def _iterate(trainer: Trainer, batches: Batches) -> float:
         trainer.lr_scheduler.step_iteration(trainer.current_epoch * trainer.num_iterations_per_epoch + step)
     waiting = time.monotonic()
     batch = next(batches)
-    trainer.data_wait_seconds += time.monotonic() - waiting
+    waited = time.monotonic() - waiting
     _draw(trainer, Moment.TRAINING_STEP, step)
     loss = float(trainer.train_step(batch)["loss"])
     if not math.isfinite(loss):
@@ -84,7 +94,7 @@ def _iterate(trainer: Trainer, batches: Batches) -> float:
             " Expected a finite number. Check these cases for extreme intensities, or lower the learning rate "
             "(--lr). The last checkpoint is intact; --continue goes on from it."
         )
-    trainer.state = TrainingState(step + 1, (*trainer.state.train_losses, loss))
+    trainer.count_step(loss, waited)
     return loss
 
 

@@ -29,9 +29,9 @@ from segwright.planning.plan import Plan
 from segwright.preprocessing.record import refuse_other_preprocessing
 from segwright.preprocessing.store import PreprocessedStore
 from segwright.results import FINAL, LATEST, Fold, FoldFolder, ModelFolder
-from segwright.training.checkpoint import restore
 from segwright.training.continuation import Start, choose_start, refuse_other_plan
 from segwright.training.interrupts import StopRequest, stop_on_signals
+from segwright.training.loop import run_training
 from segwright.training.monitor import JsonLinesMonitor, Monitor, MonitorGroup, SilentMonitor
 from segwright.training.trainer import Trainer
 from segwright.training.validation import require_usable_cases, validate
@@ -139,7 +139,7 @@ def train(
 
 
 def _go_on_from(start: Start, trainer: Trainer) -> None:
-    restore(trainer, start.checkpoint)
+    trainer.restore(start.checkpoint)
     if not start.in_place:
         start.checkpoint.write(trainer.output_folder / LATEST)
 
@@ -149,7 +149,7 @@ def _run(
 ) -> TrainingOutcome:
     fold_folder = trainer.output_folder
     trained = start_from == fold_folder / FINAL and trainer.current_epoch >= trainer.num_epochs
-    if not trained and not trainer.run_training(stop):
+    if not trained and not run_training(trainer, stop):
         return TrainingOutcome(fold_folder, model_folder, finished=False, summary=None)
     summary = validate(trainer, reference_folder=references, stop=stop)
     if summary is None:

@@ -15,22 +15,22 @@ from torch.utils.data import DataLoader
 
 from segwright.augmentation.pipeline import Augmentation, augmentation_named
 from segwright.dataset import DatasetDescription, Split
+from segwright.interop.checkpoint import Checkpoint, Progress
+from segwright.interop.weights import load_state_dict, to_nnunet_state_dict
 from segwright.networks import build_network
 from segwright.planning.budget import SETTING_NAMES, Budget, Setting, resolve_budget
 from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.store import PreprocessedStore
 from segwright.results import BEST, FINAL, LATEST
 from segwright.task import Task
-from segwright.training.chance import Moment, draw_for, generators_kept, seed_generators, seed_of_fold
-from segwright.training.checkpoint import TrainingState, checkpoint_of
+from segwright.training.chance import generators_kept, seed_generators, seed_of_fold
 from segwright.training.history import History
-from segwright.training.interrupts import StopRequest
-from segwright.training.loading import PatchDataset, Sampling, StepSampler, batches_of, make_loader
-from segwright.training.loop import run_epochs
+from segwright.training.loading import PatchDataset, Sampling, StepSampler, make_loader
 from segwright.training.losses import DeepSupervisionLoss, DiceCELoss, deep_supervision_weights
 from segwright.training.monitor import Monitor, SilentMonitor
 from segwright.training.progress_plot import plot_progress
 from segwright.training.schedule import IterationWarmupSchedule, make_optimizer, make_schedule
+from segwright.training.state import TrainingState, load_optimizer_state, load_scaler_state
 
 GRADIENT_NORM = 12.0
 PLOT_EVERY_SECONDS = 30.0
@@ -270,19 +270,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
         )
 
-    # ------------------------------------------------------------------ the loop
-
-    def run_training(self, stop: StopRequest) -> bool:
-        """Train to the end, or to the step at which a stop is asked for. Returns whether the end was reached."""
-        with generators_kept():
-            draw_for(self.fold_seed, Moment.TRAIN_START)
-            self.on_train_start()
-            with batches_of(*self.get_dataloaders()) as (training, validation):
-                if not run_epochs(self, training, validation, stop):
-                    return False
-            draw_for(self.fold_seed, Moment.TRAIN_END)
-            self.on_train_end()
-        return True
+    # ------------------------------------------------------------------ steps, which `loop` takes
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one optimizer step on a batch and return its loss."""
@@ -397,9 +385,64 @@ class Trainer:
         self.save_checkpoint(self.output_folder / FINAL)
         (self.output_folder / LATEST).unlink(missing_ok=True)
 
+    # ------------------------------------------------------------------ state
+
+    def count_step(self, loss: float, data_wait_seconds: float) -> None:
+        """Note a finished training step of this epoch, and how long it waited for its batch."""
+        self.state = TrainingState(self.state.step + 1, (*self.state.train_losses, loss))
+        self.data_wait_seconds += data_wait_seconds
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state of the training, as it is now."""
+        return Checkpoint.of_training(
+            network_weights=to_nnunet_state_dict(self.network),
+            progress=Progress(
+                epoch=self.current_epoch,
+                step=self.state.step,
+                train_losses=self.state.train_losses,
+                best_ema=self.best_ema,
+                logging=self.history.lists,
+                optimizer_state=self.optimizer.state_dict(),
+                grad_scaler_state=None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            ),
+            plan=self.plan,
+            configuration=self.configuration_name,
+            fold=self.fold,
+            description=self.description,
+            device=self.device,
+            mirror_axes=self.mirror_axes,
+            own={
+                "trainer": type(self).__name__,
+                "builds_own_network": self.builds_own_network,
+                "budget": self.budget.to_json(len(self.split.train)),
+            },
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up the state that a checkpoint holds.
+
+        Raises:
+            CheckpointError: weights or optimizer state do not fit, or what it holds is no state of a training.
+        """
+        progress, where = checkpoint.progress, checkpoint.where
+        load_state_dict(
+            self.network,
+            checkpoint.network_weights,
+            where=f"{where}, trained by {checkpoint.trainer_class_name or 'a class without a name'}",
+            network_name=f"the network of {type(self).__name__}, "
+            f"{self.configuration.architecture.network_class_name} in the plan",
+        )
+        load_optimizer_state(self.optimizer, progress.optimizer_state, where=where)
+        if self.grad_scaler is not None and progress.grad_scaler_state is not None:
+            load_scaler_state(self.grad_scaler, progress.grad_scaler_state, where=where)
+        self.current_epoch, self.best_ema = progress.epoch, progress.best_ema
+        self.history = History(progress.logging, where=where)
+        self.history.cut(self.current_epoch)
+        self.state = TrainingState(progress.step, progress.train_losses)
+
     def save_checkpoint(self, path: Path) -> None:
         """Write a checkpoint."""
-        checkpoint_of(self).write(path)
+        self.checkpoint().write(path)
         self.monitor.event("checkpoint", {"path": str(path)})
 
     def print_to_log_file(self, *words: object) -> None:
