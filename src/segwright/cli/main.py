@@ -160,7 +160,7 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
     if isinstance(error, BrokenPipeError):
         _give_up_output()  # the reader of a pipe has gone
         return OK
-    if isinstance(error, FileNotFoundError) and not os.path.isdir("."):
+    if isinstance(error, FileNotFoundError) and not _has_current_folder():
         _tell("The folder that this command runs in was deleted. Change to another.")
         return USER_MISTAKE
     if isinstance(error, OSError) and error.errno in _USER_OS_ERRORS:
@@ -177,6 +177,14 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         return USER_MISTAKE
     _tell(_bug(error, words))
     return BUG
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _give_up_output() -> None:
