@@ -30,7 +30,7 @@ PIXELS = np.random.default_rng(8).integers(0, 255, (24, 20)).astype(np.uint8)
 COLOURS = np.random.default_rng(9).integers(0, 255, (12, 10, 3)).astype(np.uint8)
 SPACING_XYZ = (0.75, 0.5, 2.5)
 # Of cases that are whole; no name may end anything.
-STRANGE_NAMES = ("with space", "ünïcode 日本", "quote'\"", "%s{0}")
+STRANGE_NAMES = ("with space", "ünïcode 日本", "dots. and + (1)", "quote'\"", "%s{0}")
 SPACING_FILE = b'{"spacing": [2.5, 0.5, 0.75]}'
 
 

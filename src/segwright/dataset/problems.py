@@ -64,7 +64,7 @@ class Problem:
     def text(self) -> str:
         """The finding on one line."""
         case = f"case {self.case_id}" if self.case_id is not None else None
-        where = ", ".join(part for part in (case, self.file) if part)
+        where = ", ".join(part for part in (case, self.file) if part).replace("\n", "\\n")
         return " ".join(part for part in (f"{where}:" if where else "", f"{self.what}.", self.remedy) if part)
 
     def as_error(self) -> DatasetError:
