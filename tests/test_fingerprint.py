@@ -146,7 +146,7 @@ def test_every_case_that_fails_is_named(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, cases)
     (tmp_path / "labelsTr" / "case_2.mha").write_bytes(b"no image")
     seen: list[tuple[str, int, int]] = []
-    with pytest.raises(CasesFailedError, match="2 of 4 cases cannot be measured") as caught:
+    with pytest.raises(CasesFailedError, match="2 of 4 ") as caught:
         fingerprint_dataset(dataset, progress=lambda *at: seen.append(at))
     assert set(caught.value.failures) == {"case_1", "case_2"}
     assert "case_1" in str(caught.value)
@@ -157,22 +157,22 @@ def test_every_case_that_fails_is_named(tmp_path: Path) -> None:
 def test_label_maps_of_another_shape_are_refused(tmp_path: Path) -> None:
     cases = random_cases(2, channels=1)
     cases["case_1"] = (cases["case_1"][0], np.zeros((3, 3, 3), np.uint8))
-    with pytest.raises(CasesFailedError, match=r"label map of the image's shape"):
+    with pytest.raises(CasesFailedError) as caught:
         fingerprint_dataset(make_dataset(tmp_path, cases))
+    assert list(caught.value.failures) == ["case_1"]
+    assert "(3, 3, 3)" in caught.value.failures["case_1"]
 
 
 def test_label_maps_that_hold_no_numbers_are_refused(tmp_path: Path) -> None:
     cases = {case_id: (image, labels.astype(np.float32)) for case_id, (image, labels) in random_cases(1).items()}
     cases["case_0"][1][4, 4, :2] = np.nan
-    with pytest.raises(
-        CasesFailedError, match=r"case_0, label map: expected finite numbers in channel 0, got 2 of 720"
-    ):
+    with pytest.raises(CasesFailedError, match=r"case_0, label map: .*channel 0.* 2 of 720 "):
         fingerprint_dataset(make_dataset(tmp_path, cases))
 
 
 def test_a_data_set_without_foreground_is_refused(tmp_path: Path) -> None:
     cases = {case_id: (image, 0 * labels) for case_id, (image, labels) in random_cases(2).items()}
-    with pytest.raises(DatasetError, match="nothing but background"):
+    with pytest.raises(DatasetError, match="label"):
         fingerprint_dataset(make_dataset(tmp_path, cases))
 
 
@@ -195,10 +195,10 @@ def test_keys_are_in_nnunets_order() -> None:
     ("changes", "words"),
     [
         ({"spacings": None}, "key 'spacings'"),
-        ({"spacings": [[1, 1]]}, "three positive numbers"),
-        ({"spacings": [[1, 1, 0]]}, "three positive numbers"),
-        ({"spacings": [[1, 1, 1]], "shapes_after_crop": [[1, 1, 1.5]]}, "three positive whole numbers"),
-        ({"spacings": [[1, 1, 1]], "shapes_after_crop": [[1, 1, 1], [2, 2, 2]]}, "each of the 1 spacings"),
+        ({"spacings": [[1, 1]]}, r"spacings.*\[1, 1\]"),
+        ({"spacings": [[1, 1, 0]]}, r"spacings.*\[1, 1, 0\]"),
+        ({"spacings": [[1, 1, 1]], "shapes_after_crop": [[1, 1, 1.5]]}, r"shapes_after_crop.*1\.5"),
+        ({"spacings": [[1, 1, 1]], "shapes_after_crop": [[1, 1, 1], [2, 2, 2]]}, r"shapes_after_crop.* 1 .* 2\b"),
         ({"foreground_intensity_properties_per_channel": {}}, "foreground_intensity_properties_per_channel"),
         ({"foreground_intensity_properties_per_channel": {"0": {"max": 1}}}, "'mean'"),
         ({"foreground_intensity_properties_per_channel": {"0": 3}}, r"channel\.0"),
@@ -215,9 +215,9 @@ def test_files_that_are_missing_or_no_json_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         Fingerprint.read(tmp_path / "none.json")
     (tmp_path / "torn.json").write_text('{"spacings": [')
-    with pytest.raises(PlanError, match="line 1"):
+    with pytest.raises(PlanError, match=r"torn\.json, line 1\b"):
         Fingerprint.read(tmp_path / "torn.json")
-    with pytest.raises(PlanError, match="an object"):
+    with pytest.raises(PlanError, match=r"list|\[\]"):
         Fingerprint.from_json([])
 
 

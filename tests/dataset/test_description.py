@@ -57,28 +57,25 @@ def test_a_reader_may_be_asked_for(value: Any, name: str | None) -> None:
     [
         ({"channel_names": ...}, r"d\.json, key 'channel_names': expected this key, got no such key\. Add"),
         ({"labels": ...}, r"key 'labels': expected this key"),
-        ({"numTraining": ...}, r"key 'numTraining': expected this key"),
-        ({"file_ending": ...}, r"key 'file_ending': expected this key"),
-        ({"channel_names": ["T1"]}, r"key 'channel_names': expected an object that numbers the channels from 0"),
-        ({"channel_names": {}}, r"key 'channel_names'.*got \{\}"),
-        ({"channel_names": {"1": "T1"}}, r"key 'channel_names'.*got \{'1': 'T1'\}\. Number the channels"),
-        ({"channel_names": {"0": 5}}, r"key 'channel_names\.0': expected the channel's name, got 5"),
+        ({"numTraining": ...}, r"key 'numTraining'"),
+        ({"file_ending": ...}, r"key 'file_ending'"),
+        ({"channel_names": ["T1"]}, r"key 'channel_names'.*\['T1'\]"),
+        ({"channel_names": {}}, r"key 'channel_names'.* \{\}"),
+        ({"channel_names": {"1": "T1"}}, r"key 'channel_names'.* \{'1': 'T1'\}"),
+        ({"channel_names": {"0": 5}}, r"key 'channel_names\.0'.*5"),
         (
             {"channel_names": dict.fromkeys(map(str, range(10001)), "T1")},
-            r"key 'channel_names': .*10000 channels.*got 10001",
+            r"key 'channel_names'.*10000.*10001",
         ),
-        ({"labels": []}, r"key 'labels': expected an object"),
+        ({"labels": []}, r"key 'labels'.*\[\]"),
         ({"labels": {"background": 0, "a": "one"}}, r"label 'a'.*got 'one'"),
-        ({"labels": {"a": 1}}, r"expected a background label with value 0"),
-        (
-            {"regions_class_order": [1]},
-            r"key 'regions_class_order': expected one label value for each of the 2 regions",
-        ),
-        ({"numTraining": "3"}, r"key 'numTraining': expected the number of training cases, a whole number, got '3'"),
-        ({"numTraining": True}, r"key 'numTraining'.*got True"),
-        ({"numTraining": -1}, r"key 'numTraining'.*got -1"),
-        ({"file_ending": "nii.gz"}, r"key 'file_ending': expected the ending .* got 'nii\.gz'"),
-        ({"file_ending": 5}, r"key 'file_ending'.*got 5"),
+        ({"labels": {"a": 1}}, "background.*0"),
+        ({"regions_class_order": [1]}, r"key 'regions_class_order'.*2.*\[1\]"),
+        ({"numTraining": "3"}, r"key 'numTraining'.*'3'"),
+        ({"numTraining": True}, r"key 'numTraining'.*True"),
+        ({"numTraining": -1}, r"key 'numTraining'.*-1"),
+        ({"file_ending": "nii.gz"}, r"key 'file_ending'.*'nii\.gz'"),
+        ({"file_ending": 5}, r"key 'file_ending'.*5"),
         *(
             ({"file_ending": ending}, "key 'file_ending'")
             for ending in ("./../x", ".\\x", ".n\0", ".n ", "." + "x" * 99)
@@ -87,16 +84,10 @@ def test_a_reader_may_be_asked_for(value: Any, name: str | None) -> None:
             ({"dataset": {case_id: {"images": ["a"], "label": "a"}}}, "key 'dataset'")
             for case_id in ("/abs/v", "../../esc", "a/b", "a\\b", "..", ".a", "", "a\x1b[2J", " a", "x" * 300)
         ),
-        ({"overwrite_image_reader_writer": 5}, r"key 'overwrite_image_reader_writer': expected the name of a reader"),
-        ({"dataset": []}, r"key 'dataset': expected an object such as"),
-        (
-            {"dataset": {"a": {"label": "a"}}},
-            r"key 'dataset\.a\.images': expected a list of paths, one a channel, got None",
-        ),
-        (
-            {"dataset": {"a": {"images": ["a"]}}},
-            r"key 'dataset\.a\.label': expected the path of the label map, got None",
-        ),
+        ({"overwrite_image_reader_writer": 5}, "key 'overwrite_image_reader_writer'.*5"),
+        ({"dataset": []}, r"key 'dataset'.*\[\]"),
+        ({"dataset": {"a": {"label": "a"}}}, r"key 'dataset\.a\.images'.*None"),
+        ({"dataset": {"a": {"images": ["a"]}}}, r"key 'dataset\.a\.label'.*None"),
     ],
 )
 def test_what_is_wrong_is_told_by_file_and_key(keys: dict[str, Any], said: str) -> None:
@@ -105,9 +96,7 @@ def test_what_is_wrong_is_told_by_file_and_key(keys: dict[str, Any], said: str) 
 
 
 def test_a_file_that_is_no_object_is_refused() -> None:
-    with pytest.raises(
-        DatasetError, match=r"dataset\.json: expected an object with the keys channel_names, .*, got \[1\]"
-    ):
+    with pytest.raises(DatasetError, match=r"dataset\.json.*\[1\]"):
         DatasetDescription.from_json([1])
 
 
@@ -138,5 +127,5 @@ def test_a_new_description_has_nnunets_keys_first() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"dataset\.json: expected this file"):
+    with pytest.raises(MissingFileError, match=r"dataset\.json"):
         DatasetDescription.read(tmp_path / "dataset.json")

@@ -20,13 +20,13 @@ def test_a_regular_expression_names_the_patient(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        (r"(patient\d+", r"expected a regular expression, or a \.csv file, got missing \), unterminated"),
-        (r"patient{99999999999}", r"expected a regular expression, or a \.csv file, got the repetition number is too"),
-        (5000 * "(" + "p" + 5000 * ")", r"expected a regular expression, or a \.csv file, got maximum recursion depth"),
-        (r"(patient00[1-3])_", r"expected a match in every case's id, got none in patient004_frame01, .* and 1 more"),
-        (r"patient(\d*?)0", r"got none in patient001_frame01"),
-        (r"patient\d+_frame\d+", r"got a group of its own for each case, such as 'patient001_frame01'"),
-        (r"patient", r"got one group with all cases, such as 'patient' for"),
+        (r"(patient\d+", "--group-by"),
+        (r"patient{99999999999}", "--group-by"),
+        (5000 * "(" + "p" + 5000 * ")", "--group-by"),
+        (r"(patient00[1-3])_", "patient004_frame01.* 1 more"),
+        (r"patient(\d*?)0", "patient001_frame01"),
+        (r"patient\d+_frame\d+", "'patient001_frame01'"),
+        (r"patient", "'patient'"),
     ],
 )
 def test_an_expression_that_groups_nothing_is_refused(pattern: str, said: str) -> None:
@@ -54,21 +54,18 @@ def test_a_table_names_the_patient(tmp_path: Path, ending: str, comma: str, head
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", r"g\.csv, line 1: expected the headings case and group, got an empty file"),
-        ("name,group\n", r"line 1: expected the headings case and group, got name, group"),
-        ("case,group\na,x\nb\n", r"line 3: expected a case and its group, got \['b'\]"),
-        ("case,group\na,x\na,y\n", r"line 3: expected case a in one group, got 'x' and 'y'"),
-        (
-            "case,group,patient\na,x,p\nb,x,q\n",
-            r"line 3: expected one column of groups, .* got group 'x' and patient 'q' for case b, .* Remove the column",
-        ),
-        ("patient,case,group\np,a,x\np,b,y\n", r"got group 'y' and patient 'p' for case b, which divide"),
-        ("case,group\na,x\n", r"g\.csv: expected a line for each case .*, got none for b"),
-        ("case,group\na,x\nb,x\nc,x\n", r"got lines for c\."),
-        ("\ncase,group\n\na.mha,x\nb,x\n", r"got none for a; lines for a\.mha\. Correct the table; a case's id is"),
-        ("\nname\n", r"line 2: expected the headings case and group, got name\."),
-        ("case,group\n\na,x\nb\n", r"line 4: expected a case and its group, got \['b'\]"),
-        ("case,group\na," + 200_000 * "x", r"line 2: expected a row of a table, got field larger than field limit"),
+        ("", r"g\.csv, line 1\b"),
+        ("name,group\n", r"line 1\b.*name, group"),
+        ("case,group\na,x\nb\n", r"line 3\b.*\['b'\]"),
+        ("case,group\na,x\na,y\n", r"line 3\b.*'x'.*'y'"),
+        ("case,group,patient\na,x,p\nb,x,q\n", r"line 3\b.*group 'x'.*patient 'q'.* b,"),
+        ("patient,case,group\np,a,x\np,b,y\n", r"group 'y'.*patient 'p'.* b,"),
+        ("case,group\na,x\n", r"g\.csv.* b\."),
+        ("case,group\na,x\nb,x\nc,x\n", r"g\.csv.* c\."),
+        ("\ncase,group\n\na.mha,x\nb,x\n", r"g\.csv.* a;.* a\.mha\."),
+        ("\nname\n", r"line 2\b.*name"),
+        ("case,group\n\na,x\nb\n", r"line 4\b.*\['b'\]"),
+        ("case,group\na," + 200_000 * "x", r"line 2\b"),
     ],
 )
 def test_a_malformed_table_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -87,12 +84,12 @@ def test_columns_that_group_alike_are_taken(tmp_path: Path) -> None:
 def test_a_file_that_is_no_table_is_not_taken_for_an_expression(tmp_path: Path) -> None:
     path = tmp_path / "groups.xlsx"
     path.write_bytes(b"PK")
-    with pytest.raises(SettingsError, match=r"groups\.xlsx: expected a table that ends in \.csv or \.tsv"):
+    with pytest.raises(SettingsError, match=r"groups\.xlsx.*\.csv"):
         read_groups(str(path), ["a"])
 
 
 def test_a_table_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"none\.csv: expected a table of groups, got no such file"):
+    with pytest.raises(MissingFileError, match=r"none\.csv"):
         read_groups(str(tmp_path / "none.csv"), ["a"])
 
 
@@ -111,9 +108,6 @@ def test_folds_that_are_there_must_be_the_grouped_ones(tmp_path: Path) -> None:
         write_splits(path, wanted)
         assert grouped_splits(folder, raw_folder, FRAMES, PATIENTS) == wanted
         write_splits(path, create_splits(FRAMES))
-        said = (
-            rf"{place.name}/splits_final\.json: expected no splits, or .* got other folds, of which fold 0 has patient"
-        )
-        with pytest.raises(DatasetError, match=said):
+        with pytest.raises(DatasetError, match=rf"{place.name}/splits_final\.json.*fold 0.*patient"):
             grouped_splits(folder, raw_folder, FRAMES, PATIENTS)
         path.unlink()

@@ -52,22 +52,22 @@ def test_ids_with_underscores_digits_and_regex_signs_are_kept(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda raw: raw.image("b", 1).unlink(), r"case b, imagesTr: expected 2 channels .* got no b_0001\.mha\. Add"),
-        (lambda raw: raw.image("b", 0).unlink(), r"case b, imagesTr: expected 2 channels .* got no b_0000\.mha"),
+        (lambda raw: raw.image("b", 1).unlink(), r"case b, imagesTr.*2 channels.*b_0001\.mha"),
+        (lambda raw: raw.image("b", 0).unlink(), r"case b, imagesTr.*2 channels.*b_0000\.mha"),
         (
             lambda raw: shutil.copy(raw.image("b", 1), raw.image("b", 2)),
-            r"case b, imagesTr: expected 2 channels .* got besides b_0002\.mha\. Remove",
+            r"case b, imagesTr.*2 channels.*b_0002\.mha",
         ),
-        (lambda raw: raw.labels("c").unlink(), r"case c, labelsTr/c\.mha: expected a label map .* got nothing there"),
+        (lambda raw: raw.labels("c").unlink(), r"case c, labelsTr/c\.mha"),
         (
             lambda raw: shutil.copy(raw.labels("c"), raw.labels("d")),
-            r"case d, labelsTr/d\.mha: expected images of this case in imagesTr",
+            r"case d, labelsTr/d\.mha.*imagesTr",
         ),
         (
             lambda raw: raw.image("a", 0).rename(raw.image("a", 0).with_name("a.mha")),
-            r"imagesTr/a\.mha: expected a name like CASE_0000\.mha.*Rename it, for example to a_0000\.mha",
+            r"imagesTr/a\.mha.*a_0000\.mha",
         ),
-        (lambda raw: raw.describe(labels={"background": 0, "x": 255}), r"without a gap, got 0, 255\. .* 255 -> 1"),
+        (lambda raw: raw.describe(labels={"background": 0, "x": 255}), r"0, 255\. .* 255 -> 1"),
         (lambda raw: raw.describe(numTraining="3"), r"dataset\.json, key 'numTraining'"),
     ],
 )
@@ -82,23 +82,23 @@ def test_the_first_problem_is_raised(raw: RawFolder, spoil: Callable[[RawFolder]
     [
         (
             lambda raw: shutil.rmtree(raw.folder),
-            r"Dataset007_Test: expected the folder of a data set, got nothing there",
+            "Dataset007_Test",
         ),
         (
             lambda raw: (raw.folder / "dataset.json").unlink(),
-            r"expected a data set with a dataset\.json in it, got none",
+            r"dataset\.json",
         ),
         (
             lambda raw: shutil.rmtree(raw.folder / "imagesTr"),
-            r"imagesTr: expected a folder of images, got nothing there",
+            "imagesTr",
         ),
         (
             lambda raw: shutil.rmtree(raw.folder / "labelsTr"),
-            r"labelsTr: expected a folder of images, got nothing there",
+            "labelsTr",
         ),
         (
             lambda raw: raw.describe(file_ending=".nii.gz"),
-            r"imagesTr: expected images ending with \.nii\.gz, got .*6 of \.mha",
+            r"imagesTr.*\.nii\.gz.*6 of \.mha",
         ),
     ],
 )
@@ -109,7 +109,7 @@ def test_what_is_missing_is_named(raw: RawFolder, spoil: Callable[[RawFolder], A
 
 
 def test_an_empty_input_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"expected images ending with \.png, got an empty folder"):
+    with pytest.raises(MissingFileError, match=rf"{tmp_path.name}.*\.png"):
         find_cases(tmp_path, ".png", 1)
 
 
@@ -121,9 +121,7 @@ def test_colour_pictures_hold_all_channels_in_one_file(picture_folder: Callable[
 
 def test_a_picture_with_other_channels_than_declared_is_refused(picture_folder: Callable[..., Path]) -> None:
     dataset = RawDataset.open(picture_folder(RGB, (8, 9)))
-    with pytest.raises(
-        GeometryError, match=r"imagesTr/p_0000\.png: expected 3 channels, as dataset\.json declares, got 1"
-    ):
+    with pytest.raises(GeometryError, match=r"imagesTr/p_0000\.png.*3 channels.* 1\b"):
         dataset.read_image(dataset.cases[0], dataset.reader())
 
 
@@ -136,7 +134,7 @@ def test_a_4d_image_holds_all_channels_in_one_file(tmp_path: Path) -> None:
 
 def test_a_damaged_image_is_no_excuse_for_a_missing_channel(tmp_path: Path) -> None:
     (tmp_path / "a_0000.nii.gz").write_text("rubbish")
-    with pytest.raises(DatasetError, match=r"got no a_0001\.nii\.gz"):
+    with pytest.raises(DatasetError, match=r"a_0001\.nii\.gz"):
         find_cases(tmp_path, ".nii.gz", 2)
 
 
@@ -153,7 +151,7 @@ def test_an_explicit_list_of_files_needs_no_folders(raw: RawFolder) -> None:
     assert [case.case_id for case in dataset.cases] == ["second", "first"]
     assert dataset.cases[0].image_paths == (elsewhere / "b_0000.mha", elsewhere / "b_0001.mha")
     assert dataset.read_image(dataset.cases[0], dataset.reader()).array.shape == (2, 4, 6, 5)
-    with pytest.raises(DatasetError, match=r"case second, .*expected this file, got nothing there\. Set the variable"):
+    with pytest.raises(DatasetError, match="case second"):
         RawDataset.open(raw.folder)
 
 
@@ -161,7 +159,7 @@ def test_an_explicit_list_with_a_channel_missing_is_refused(raw: RawFolder) -> N
     three = {"0": "a", "1": "b", "2": "c"}
     entry = {"images": ["imagesTr/a_0000.mha", "imagesTr/a_0001.mha"], "label": "labelsTr/a.mha"}
     raw.describe(channel_names=three, dataset={"a": entry})
-    with pytest.raises(DatasetError, match=r"case a, dataset\.json: expected 3 images, one a channel, got 2"):
+    with pytest.raises(DatasetError, match=r"case a, dataset\.json.*3 images.* 2\b"):
         RawDataset.open(raw.folder)
 
 
@@ -183,12 +181,12 @@ def test_an_unreadable_image_is_left_to_its_readers_and_an_unknown_reader_is_tol
     raw.image("a", 0).write_text("rubbish")
     assert RawDataset.open(raw.folder).reader().name == "SimpleITKIO"
     raw.describe(overwrite_image_reader_writer="MyIO")
-    with pytest.raises(DatasetError, match=r"got 'MyIO'"):
+    with pytest.raises(DatasetError, match="'MyIO'"):
         RawDataset.open(raw.folder).reader()
 
 
 @pytest.mark.parametrize("listed", ["x" * 5000, "a\0b", "\ud800", "nothing/there"])
 def test_a_listed_path_that_no_system_knows_is_told_as_missing(raw: RawFolder, listed: str) -> None:
     raw.describe(dataset={"a": {"images": [listed, listed], "label": listed}})
-    with pytest.raises(DatasetError, match="expected this file, got nothing there"):
+    with pytest.raises(DatasetError, match="case a"):
         RawDataset.open(raw.folder)

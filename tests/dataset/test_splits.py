@@ -37,9 +37,7 @@ def test_folds_equal_scikit_learns(count: int) -> None:
 
 
 def test_fewer_than_five_cases_are_refused_with_a_way_out() -> None:
-    with pytest.raises(
-        DatasetError, match=r"expected at least 5 cases, one a fold, got 4\. Train fold 'all', or write"
-    ):
+    with pytest.raises(DatasetError, match=r"5 cases.* 4.*'all'"):
         create_splits(TEN[:4])
 
 
@@ -60,9 +58,9 @@ def test_groups_stay_together_and_folds_are_balanced(sizes: list[int], random: A
 
 
 def test_fewer_than_five_groups_and_cases_without_one_are_refused() -> None:
-    with pytest.raises(DatasetError, match=r"expected at least 5 groups, one a fold, got 2\. Make smaller groups, or"):
+    with pytest.raises(DatasetError, match=r"5 groups.* 2"):
         create_splits(TEN, {case_id: "a" if case_id < "case_05" else "b" for case_id in TEN})
-    with pytest.raises(DatasetError, match=r"expected a group for each case, got none for case_09"):
+    with pytest.raises(DatasetError, match="case_09"):
         create_splits(TEN, {case_id: case_id for case_id in TEN[:9]})
 
 
@@ -77,13 +75,13 @@ def test_splits_come_back_as_nnunet_writes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"train": []}, r"s\.json: expected a list of folds"),
-        ([], r"s\.json: expected a list of folds"),
-        ([{"train": ["a"]}], r"s\.json, fold 0, key 'val': expected a list of case ids, got None"),
-        ([{"train": ["a"], "val": []}, {"train": "a", "val": []}], r"fold 1, key 'train'.*got 'a'"),
-        ([{"train": [1], "val": []}], r"fold 0, key 'train'.*got \[1\]"),
-        ([{"train": [], "val": ["a"]}], r"fold 0, key 'train': expected at least one case, got none"),
-        ([{"train": ["a", "b", "a"], "val": []}], r"fold 0, key 'train': expected each case once, got twice: a"),
+        ({"train": []}, r"s\.json"),
+        ([], r"s\.json"),
+        ([{"train": ["a"]}], r"s\.json, fold 0, key 'val'.*None"),
+        ([{"train": ["a"], "val": []}, {"train": "a", "val": []}], r"fold 1, key 'train'.*'a'"),
+        ([{"train": [1], "val": []}], r"fold 0, key 'train'.*\[1\]"),
+        ([{"train": [], "val": ["a"]}], r"fold 0, key 'train'"),
+        ([{"train": ["a", "b", "a"], "val": []}], r"fold 0, key 'train'.* a\."),
         (["a"], r"fold 0, key 'train'"),
         ([{"train": ["../../esc"], "val": []}], r"fold 0, key 'train'.*esc"),
         ([{"train": ["a"], "val": ["/etc/x"]}], r"fold 0, key 'val'.*etc"),
@@ -115,7 +113,7 @@ def test_a_fold_is_found_and_has_no_overlap() -> None:
 
 @pytest.mark.parametrize("fold", [5, -1, True, "0", 1.0])
 def test_a_fold_that_does_not_exist_lists_those_that_do(fold: Any) -> None:
-    with pytest.raises(DatasetError, match=rf"fold: expected one of 0, 1, 2, 3, 4, or all, got {fold}\. Choose"):
+    with pytest.raises(DatasetError, match=rf"fold.* 0, 1, 2, 3, 4, or all.* {fold}\b"):
         split_for_fold(create_splits(TEN), fold, TEN)
 
 
@@ -128,7 +126,5 @@ def test_a_fold_that_validates_on_nothing_is_refused() -> None:
 
 def test_unknown_cases_are_named() -> None:
     splits = [Split(("case_00", "ghost"), (*(f"u{number}" for number in range(6)),))]
-    with pytest.raises(
-        DatasetError, match=r"fold 0: expected ids among the 10 cases .* got ghost, u0, u1, u2, u3 and 2 more"
-    ):
+    with pytest.raises(DatasetError, match=r"fold 0.* 10 cases.* ghost, u0, u1, u2, u3 .*2"):
         split_for_fold(splits, 0, TEN)

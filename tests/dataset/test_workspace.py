@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,26 +87,26 @@ def test_none_lists_what_there_is_and_where_it_was_sought(workspace: Workspace) 
     with pytest.raises(MissingFileError) as caught:
         workspace.find_dataset("5")
     text = str(caught.value)
-    assert "got none such among Dataset004_Hippocampus, Dataset027_ACDC, Dataset040_Kidney, Dataset041_Kidney." in text
+    assert "Dataset004_Hippocampus, Dataset027_ACDC, Dataset040_Kidney, Dataset041_Kidney" in text
     assert all(str(root) in text for root in (workspace.raw, workspace.preprocessed, workspace.results))
 
 
 def test_an_empty_workspace_says_so(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="got no data set at all in"):
+    with pytest.raises(MissingFileError, match=re.escape(str(tmp_path))):
         Workspace.resolve(tmp_path, {}, tmp_path).find_dataset("4")
 
 
 def test_several_are_listed(workspace: Workspace) -> None:
-    with pytest.raises(DatasetError, match="got Dataset040_Kidney, Dataset041_Kidney in"):
+    with pytest.raises(DatasetError, match="Dataset040_Kidney, Dataset041_Kidney"):
         workspace.find_dataset("Kidney")
     (workspace.results / "Dataset004_Other").mkdir()
-    with pytest.raises(DatasetError, match="got Dataset004_Hippocampus, Dataset004_Other in"):
+    with pytest.raises(DatasetError, match="Dataset004_Hippocampus, Dataset004_Other"):
         workspace.find_dataset("4")
     assert workspace.find_dataset("Dataset004_Other").name == "Dataset004_Other"
 
 
 def test_a_path_without_a_data_set_is_not_guessed_from_its_last_part(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="got nothing there"):
+    with pytest.raises(MissingFileError, match="gone/Dataset004_Hippocampus"):
         workspace.find_dataset(str(tmp_path / "gone" / "Dataset004_Hippocampus"))
-    with pytest.raises(MissingFileError, match=r"got a folder without dataset\.json"):
+    with pytest.raises(MissingFileError, match=r"space\b.*dataset\.json"):
         workspace.find_dataset(str(tmp_path / "space"))

@@ -78,7 +78,7 @@ def test_a_shifted_label_map_goes_where_its_header_says() -> None:
     shifted = Geometry(GRID.spacing_mm, (11.0, -20.0, 27.0))  # 2 voxels along x, -1 along z
     placed, what = place_on_image(volume(label_map, shifted), volume(np.zeros(SHAPE)))
     np.testing.assert_array_equal(placed, np.roll(label_map, (-1, 0, 2), (0, 1, 2)))
-    assert what == "voxels: sampled anew where the header puts them, from shape (6, 7, 8) (z, y, x) to (6, 7, 8)"
+    assert str(what).count("(6, 7, 8)") == 2
 
 
 def test_a_finer_grid_is_sampled_at_the_images_voxels() -> None:
@@ -86,7 +86,7 @@ def test_a_finer_grid_is_sampled_at_the_images_voxels() -> None:
     header = Geometry((1.5, 0.5, 0.25), tuple(np.array(GRID.origin_mm) - np.array([0.124, 0.24, 0.74])))
     placed, what = place_on_image(volume(fine, header), volume(np.zeros(SHAPE)))
     np.testing.assert_array_equal(placed, numbered())
-    assert "from shape (12, 14, 16) (z, y, x) to (6, 7, 8)" in str(what)
+    assert re.search(r"\(12, 14, 16\).*\(6, 7, 8\)", str(what))
 
 
 def test_what_is_lost_is_told() -> None:
@@ -95,18 +95,18 @@ def test_what_is_lost_is_told() -> None:
     label_map[7, 0, 0] = 2
     placed, what = place_on_image(volume(label_map), volume(np.zeros(SHAPE)))
     np.testing.assert_array_equal(placed, label_map[:6])
-    assert str(what).endswith("; 0.44% of what was labelled lies outside the image; no voxel was left of 2")
+    assert re.search(r"0\.44%.* 2$", str(what))
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (6, 7, 9)])
 def test_a_label_map_beside_its_image_is_refused(shape: tuple[int, ...]) -> None:
     away = Geometry(GRID.spacing_mm, (500.0, -20.0, 30.0))
-    with pytest.raises(GeometryError, match="by the headers 0% of what is labelled lies in the image"):
+    with pytest.raises(GeometryError, match=" 0%"):
         place_on_image(volume(numbered(shape), away), volume(np.zeros(SHAPE)))
 
 
 def test_another_shape_without_a_header_is_refused() -> None:
-    with pytest.raises(GeometryError, match=r"shape \(z, y, x\) is \(1, 7, 9\), the image's is \(1, 7, 8\), and no"):
+    with pytest.raises(GeometryError, match=r"\(1, 7, 9\).*\(1, 7, 8\)"):
         place_on_image(volume(np.ones((1, 7, 9)), properties={}), volume(np.zeros((1, 7, 8)), properties={}))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,22 +66,24 @@ def test_every_case_is_scored_in_the_order_of_names(tmp_path, workers):
 def test_positions_may_differ_where_only_the_voxel_grid_counts(tmp_path):
     write(tmp_path / "ref", "c1", volume(0, 1, 1, 2), origin=(0, 0, 50.0))
     write(tmp_path / "pred", "c1", volume(0, 1, 2, 2))
-    with pytest.raises(CasesFailedError, match=r"place in space"):
+    with pytest.raises(CasesFailedError) as caught:
         evaluate(tmp_path)
+    assert list(caught.value.failures) == ["c1"]
+    assert "(0, 0, 50)" in caught.value.failures["c1"]
     assert evaluate(tmp_path, compare_positions=False).mean[1]["Dice"] == pytest.approx(2 / 3)
 
 
 def test_a_missing_prediction_is_named(tmp_path):
     two_folders(tmp_path)
     write(tmp_path / "ref", "c3", volume(0, 1, 1, 2))
-    with pytest.raises(DatasetError, match=r"pred: expected a prediction for every case, .*1 of them: c3\."):
+    with pytest.raises(DatasetError, match=r"pred: .*\b1 .* c3\."):
         evaluate(tmp_path)
 
 
 def test_a_prediction_without_reference_is_named(tmp_path):
     two_folders(tmp_path)
     write(tmp_path / "pred", "c0", volume(0, 1, 1, 2))
-    with pytest.raises(DatasetError, match=r"ref: expected a reference for every case, .*c0"):
+    with pytest.raises(DatasetError, match=r"ref: .* c0"):
         evaluate(tmp_path)
 
 
@@ -104,22 +107,22 @@ def test_bad_cases_are_all_named_and_no_mean_is_made(tmp_path):
     write(tmp_path / "pred", "label", volume(0, 7))
     (tmp_path / "ref" / "torn.nii.gz").write_bytes(b"not an image")
     write(tmp_path / "pred", "torn", volume(0, 1))
-    with pytest.raises(CasesFailedError, match="5 of 7 cases") as caught:
+    with pytest.raises(CasesFailedError, match="5 of 7") as caught:
         evaluate(tmp_path)
     failures = caught.value.failures
     assert list(failures) == ["label", "origin", "shape", "spacing", "torn"]
-    assert "got also 7" in failures["label"]
-    assert "the reference's place in space, spacing (1, 1, 1) mm" in failures["origin"]
-    assert "the reference's shape (1, 2, 3), got (1, 2, 2)" in failures["shape"]
-    assert "spacing (1, 1, 2) mm" in failures["spacing"]
+    assert " 7" in failures["label"]
+    assert "(1, 1, 1)" in failures["origin"]
+    assert re.search(r"\(1, 2, 3\).*\(1, 2, 2\)", failures["shape"])
+    assert "(1, 1, 2)" in failures["spacing"]
 
 
 def test_empty_and_missing_folders(tmp_path):
     (tmp_path / "pred").mkdir()
-    with pytest.raises(MissingFileError, match="ref: expected a folder"):
+    with pytest.raises(MissingFileError, match="ref"):
         evaluate(tmp_path)
     (tmp_path / "ref").mkdir()
-    with pytest.raises(DatasetError, match=r"pred: expected label maps that end in \.nii\.gz, got none"):
+    with pytest.raises(DatasetError, match=r"pred.*\.nii\.gz"):
         evaluate(tmp_path)
 
 
@@ -174,10 +177,10 @@ def test_labels_come_from_the_values_last(tmp_path):
 
 def test_no_labels_to_find(tmp_path):
     write(tmp_path / "ref", "c1", volume(0, 0))
-    with pytest.raises(DatasetError, match=r"ref: expected label maps of whole numbers"):
+    with pytest.raises(DatasetError, match="ref"):
         labels_for_evaluation(tmp_path / "pred", tmp_path / "ref")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="got an empty folder"):
+    with pytest.raises(DatasetError, match="empty"):
         labels_for_evaluation(tmp_path / "pred", tmp_path / "empty")
     with pytest.raises(MissingFileError):
         labels_for_evaluation(tmp_path / "pred", tmp_path / "nowhere")

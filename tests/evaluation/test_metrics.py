@@ -104,15 +104,15 @@ def test_ignored_voxels_are_not_in_the_histogram():
 def test_an_undeclared_value_is_named(wrong, side):
     maps = {"prediction": np.zeros((2, 2)), "reference": np.zeros((2, 2))}
     maps[side][0, 1] = wrong
-    with pytest.raises(DatasetError, match=rf"case A, {side}: expected only .*\[0, 1, 2\], got also {wrong:g}"):
+    with pytest.raises(DatasetError, match=rf"case A, {side}.*\[0, 1, 2\].* {wrong:g}\b"):
         compare_label_maps(maps["prediction"], maps["reference"], PLAIN, where="case A")
 
 
 def test_a_prediction_must_not_hold_the_ignore_label():
-    with pytest.raises(DatasetError, match=r"prediction: .* got also 4"):
+    with pytest.raises(DatasetError, match=r"prediction: .* 4\b"):
         compare_label_maps(np.array([[4]]), np.array([[4]]), REGIONS)
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match=r"\(1, 2\).*\(2, 1\)"):
         compare_label_maps(np.zeros((1, 2)), np.zeros((2, 1)), PLAIN)

@@ -84,12 +84,12 @@ def test_key_of_a_region_is_nnunet_s():
 def test_a_damaged_summary_is_named(tmp_path, text):
     path = tmp_path / "summary.json"
     path.write_text(text)
-    with pytest.raises(DatasetError, match=r"summary\.json(, line 1, column 2)?: expected"):
+    with pytest.raises(DatasetError, match=r"summary\.json"):
         Summary.read(path)
 
 
 def test_no_summary(tmp_path):
-    with pytest.raises(MissingFileError, match="segwright evaluate"):
+    with pytest.raises(MissingFileError, match=r"summary\.json.*segwright evaluate"):
         Summary.read(tmp_path / "summary.json")
 
 

@@ -116,12 +116,12 @@ def test_a_process_that_the_system_kills_did_not_fit(monkeypatch: pytest.MonkeyP
 def test_a_process_that_another_signal_ended_tells_which(
     monkeypatch: pytest.MonkeyPatch, number: int, name: str
 ) -> None:
-    with pytest.raises(TrainingError, match=rf"ended by {name}\. .*measure again"):
+    with pytest.raises(TrainingError, match=name):
         ending(monkeypatch, returncode=-number, stderr="UserWarning: of no matter\n")
 
 
 def test_another_failure_is_an_error_that_tells_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TrainingError, match=r"tiny.*ZeroDivisionError: division by zero"):
+    with pytest.raises(TrainingError, match=r"tiny.*ZeroDivisionError"):
         ending(monkeypatch, returncode=1, stderr="Traceback ...\nZeroDivisionError: division by zero\n")
 
 

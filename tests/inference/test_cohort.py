@@ -127,7 +127,7 @@ def test_an_image_with_nan_is_a_failure_that_names_the_case(
     monkeypatch.setattr("segwright.inference.cohort.read_case_image", read)  # SimpleITK reads NaN in NIfTI as 0
     result = predict_folder(predictor, images, tmp_path / "out")
     assert result.done == ("a", "c")
-    assert "case b: expected finite" in result.failures[0].message
+    assert "case b" in result.failures[0].message
 
 
 def test_an_incomplete_case_is_a_failure_and_the_rest_goes_on(

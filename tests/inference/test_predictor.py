@@ -80,17 +80,17 @@ def test_a_trainer_that_is_unknown_is_a_warning(tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_told_with_what_there_is(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", folds=("all",))
-    with pytest.raises(MissingFileError, match=r"fold_\*/checkpoint_final\.pth, got fold_all/checkpoint_final\.pth"):
+    with pytest.raises(MissingFileError, match=r"fold_\*/checkpoint_final\.pth.*fold_all/checkpoint_final\.pth"):
         Predictor.from_folder(folder)
-    with pytest.raises(MissingFileError, match=r"fold_3/checkpoint_final\.pth, got fold_all"):
+    with pytest.raises(MissingFileError, match=r"fold_3/checkpoint_final\.pth.*fold_all"):
         Predictor.from_folder(folder, folds=[3, "all"])
     shutil.rmtree(folder / "fold_all")
-    with pytest.raises(MissingFileError, match="no checkpoint at all"):
+    with pytest.raises(MissingFileError, match=r"fold_\*/checkpoint_final\.pth"):
         Predictor.from_folder(folder)
 
 
 def test_a_missing_folder_or_plan_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="no such folder"):
+    with pytest.raises(MissingFileError, match="nothing"):
         Predictor.from_folder(tmp_path / "nothing")
     folder = write_model(tmp_path / "model")
     (folder / "plans.json").unlink()
@@ -104,7 +104,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(path)
     checkpoint["network_weights"].pop("decoder.seg_layers.0.bias")
     write_checkpoint(path, checkpoint)
-    with pytest.raises(CheckpointError, match=r"fold_0.*decoder\.seg_layers\.0\.bias is missing"):
+    with pytest.raises(CheckpointError, match=r"fold_0.*decoder\.seg_layers\.0\.bias"):
         Predictor.from_folder(folder)
 
 
@@ -127,7 +127,7 @@ def test_folds_of_two_configurations_are_refused(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     other = write_model(tmp_path / "other", configuration="2d")
     shutil.copytree(other / "fold_0", folder / "fold_1")
-    with pytest.raises(CheckpointError, match="'3d_fullres', as in the first fold"):
+    with pytest.raises(CheckpointError, match=r"fold_1.*'3d_fullres'.*'2d'"):
         Predictor.from_folder(folder)
 
 

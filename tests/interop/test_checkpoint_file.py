@@ -96,7 +96,7 @@ def test_a_planted_exploit_is_refused_by_name_and_does_not_run(tmp_path: Path, f
     path, trace = tmp_path / "checkpoint.pth", tmp_path / "ran"
     argument = f"open({str(trace)!r}, 'w')" if function is exec else f"touch {trace}"
     torch.save({"network_weights": {}, "_best_ema": Exploit(function, argument)}, path)
-    with pytest.raises(CheckpointError, match=rf"reference to \S*{name}, which could run code"):
+    with pytest.raises(CheckpointError, match=rf"checkpoint\.pth.*\b{name}\b"):
         read_checkpoint(path)
     assert not trace.exists()
 
@@ -115,7 +115,7 @@ def test_a_torn_file_is_an_error(tmp_path: Path, keep: float) -> None:
     write_checkpoint(path, nnunet_like_checkpoint())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(CheckpointError, match="complete PyTorch file"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth"):
         read_checkpoint(path)
 
 
@@ -125,10 +125,10 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"network_weights.*'epoch', 'state_dict'"):
         read_checkpoint(path)
     torch.save(torch.zeros(1), path)
-    with pytest.raises(CheckpointError, match="got Tensor"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth.*Tensor"):
         read_checkpoint(path)
     path.write_text("not a model")
-    with pytest.raises(CheckpointError, match="complete PyTorch file"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth"):
         read_checkpoint(path)
 
 
@@ -145,7 +145,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise RuntimeError("PytorchStreamWriter failed writing file")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(WriteError, match="failed writing file"):
+    with pytest.raises(WriteError, match=r"checkpoint\.pth"):
         write_checkpoint(path, {"network_weights": {}, "current_epoch": 2})
     monkeypatch.undo()
     assert read_checkpoint(path)["current_epoch"] == 1

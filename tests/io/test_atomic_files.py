@@ -43,14 +43,14 @@ def test_a_full_disk_is_told_by_the_files_name(tmp_path: Path) -> None:
         with atomic_path(tmp_path / "a.bin"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(WriteError, match=r"a\.bin: expected to write this file, got No space left on device\. Free"):
+    with pytest.raises(WriteError, match=rf"a\.bin.*{os.strerror(errno.ENOSPC)}"):
         fill_the_disk()
     assert os.listdir(tmp_path) == []
 
 
 def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="Not a directory"):
+    with pytest.raises(WriteError, match=os.strerror(errno.ENOTDIR)):
         write_text_atomic(tmp_path / "file" / "deeper" / "a.txt", "text")
 
 
@@ -78,12 +78,12 @@ def test_json_keeps_the_order_of_keys_and_takes_numpy(tmp_path: Path) -> None:
 
 def test_reading_json_names_the_place_of_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1,\n "b" 2}')
-    with pytest.raises(DatasetError, match=r"a\.json, line 2, column 6: expected valid JSON, got Expecting ':'"):
+    with pytest.raises(DatasetError, match=r"a\.json, line 2, column 6\b"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(MissingFileError, match=r"b\.json: expected this file"):
+    with pytest.raises(MissingFileError, match=r"b\.json"):
         read_json(tmp_path / "b.json")
     (tmp_path / "c.json").write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(DatasetError, match=r"c\.json: expected a readable JSON file"):
+    with pytest.raises(DatasetError, match=r"c\.json"):
         read_json(tmp_path / "c.json")
 
 

@@ -30,5 +30,6 @@ def test_damage_in_it_is_no_lack_of_a_package(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-400:-200] = bytes(200)
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="truncated, damaged or of another kind"):
+    with pytest.raises(ImageError, match=r"a_0000\.tif") as caught:
         reader_named("NaturalImage2DIO").read_image([path])
+    assert "imagecodecs" not in str(caught.value)

@@ -60,7 +60,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, ending: str, com
     reader_named(name).read_image([path])
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(ImageError, match=rf"case_0000{ending}: expected "):
+    with pytest.raises(ImageError, match=rf"case_0000{ending}"):
         reader_named(name).read_image([path])
 
 
@@ -72,7 +72,7 @@ def test_a_flipped_bit_in_compressed_voxels_is_refused(tmp_path: Path, name: str
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 0x10
     path.write_bytes(damaged)
-    with pytest.raises(ImageError, match=rf"case_0000{ending}: expected "):
+    with pytest.raises(ImageError, match=rf"case_0000{ending}"):
         reader_named(name).read_image([path])
 
 
@@ -84,7 +84,7 @@ def test_a_header_that_claims_terabytes_is_refused_before_anything_is_allocated(
     struct.pack_into("<4h", header, 40, 3, 30000, 30000, 30000)
     path = tmp_path / "case_0000.nii.gz"
     path.write_bytes(gzip.compress(bytes(header)) if compressed else bytes(header))
-    with pytest.raises(ImageError, match=r"expected a header that fits a file of \d+ bytes, got one that claims"):
+    with pytest.raises(ImageError, match=rf"{path.name}.* {path.stat().st_size} bytes"):
         reader_named(name).read_image([path])
 
 
@@ -92,7 +92,7 @@ def test_a_gzip_file_that_lacks_voxels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "case_0000.nii.gz"
     write_whole(path)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-4]))
-    with pytest.raises(ImageError, match=rf"expected {NOISE.nbytes + 352} bytes of content, got {NOISE.nbytes + 348}"):
+    with pytest.raises(ImageError, match=rf"{NOISE.nbytes + 352} bytes.* {NOISE.nbytes + 348}"):
         reader_named("SimpleITKIO").read_image([path])
 
 
@@ -110,14 +110,14 @@ def test_gzip_files_of_several_members_or_with_padding_are_read(tmp_path: Path) 
 def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / f"case_0000{reader_named(name).file_endings[0]}"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"case_0000\S+: expected"):
+    with pytest.raises(ImageError, match=path.name):
         reader_named(name).read_image([path])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "case_0000.nii.gz")
-    with pytest.raises(ImageError, match="got a folder or device"):
+    with pytest.raises(ImageError, match=r"case_0000\.nii\.gz"):
         reader_named("SimpleITKIO").read_image([tmp_path / "case_0000.nii.gz"])
 
 
@@ -125,12 +125,10 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
 def test_folders_and_links_to_nothing_are_told(tmp_path: Path, name: str) -> None:
     ending = reader_named(name).file_endings[0]
     (tmp_path / f"folder_0000{ending}").mkdir()
-    with pytest.raises(ImageError, match=r"folder_0000\S+: expected an image file, got a folder or device"):
+    with pytest.raises(ImageError, match="folder_0000"):
         reader_named(name).read_image([tmp_path / f"folder_0000{ending}"])
     (tmp_path / f"link_0000{ending}").symlink_to("gone")
-    with pytest.raises(
-        MissingFileError, match=r"link_0000\S+: expected an image file, got a link to a file that is not"
-    ):
+    with pytest.raises(MissingFileError, match="link_0000"):
         reader_named(name).read_image([tmp_path / f"link_0000{ending}"])
 
 
@@ -142,9 +140,7 @@ def test_long_lines_of_an_nrrd_header_are_refused_by_their_number_or_read(tmp_pa
         path.write_bytes(whole.replace(b"endian", line + b"x" * 5000 + b"\nendian"))
         np.testing.assert_array_equal(reader_named("SimpleITKIO").read_image([path]).array, expected)
     path.write_bytes(whole.replace(b"endian: little", b"endian: little" + b" " * 887))
-    with pytest.raises(
-        ImageError, match=r"case_0000\.nrrd: expected lines of at most 900 bytes .* got 902 in line 10\."
-    ):
+    with pytest.raises(ImageError, match=r"case_0000\.nrrd.* 900 bytes.* 902 .*line 10\b"):
         reader_named("SimpleITKIO").read_image([path])
 
 
@@ -152,7 +148,7 @@ def test_long_lines_of_an_nrrd_header_are_refused_by_their_number_or_read(tmp_pa
 def test_a_name_that_is_not_utf8_is_refused_before_itk_dies_of_it(tmp_path: Path, name: str) -> None:
     reader = reader_named(name)
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller_0000" + reader.file_endings[0].encode()))
-    said = r"M\\udcfcller_0000\S+: expected names of files and folders in UTF-8, got bytes of another encoding\. Rename"
+    said = r"M\\udcfcller_0000.*UTF-8"
     with pytest.raises(ImageError, match=said):
         reader.read_image([path])
     with pytest.raises(ImageError, match=said):
@@ -164,7 +160,7 @@ def test_an_nrrd_file_too_deep_in_folders_is_refused(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     write_whole(tmp_path / "case_0000.nrrd")
     (tmp_path / "case_0000.nrrd").rename(folder / "case_0000.nrrd")
-    with pytest.raises(ImageError, match=r"whose path has at most 700 bytes, got \d+\. Move it"):
+    with pytest.raises(ImageError, match=r"case_0000\.nrrd.* 700 bytes"):
         reader_named("SimpleITKIO").read_image([folder / "case_0000.nrrd"])
 
 
@@ -173,7 +169,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "case_0000.nii.gz"
     write_whole(path)
     path.chmod(0)
-    with pytest.raises(ImageError, match=r"case_0000\.nii\.gz: expected .* got .*[Pp]ermission denied"):
+    with pytest.raises(ImageError, match=r"case_0000\.nii\.gz"):
         reader_named("SimpleITKIO").read_image([path])
 
 
@@ -190,7 +186,5 @@ def test_skewed_axes_come_with_a_remedy(tmp_path: Path) -> None:
 def test_zero_spacing_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "case_0000.tif", NOISE)
     (tmp_path / "case.json").write_text('{"spacing": [0, 1, 1]}')
-    with pytest.raises(
-        ImageError, match=r"expected positive voxel spacings of 1e-09 to 1e\+09 mm, got \(0\.0, 1\.0, 1\.0\)"
-    ):
+    with pytest.raises(ImageError, match=r"spacing.*\(0\.0, 1\.0, 1\.0\)"):
         reader_named("Tiff3DIO").read_image([tmp_path / "case_0000.tif"])

@@ -61,7 +61,7 @@ def test_itk_reads_voxels_that_a_header_names_beside_itself(tmp_path: Path, endi
     image = reader_named("SimpleITKIO").read_image([path])
     np.testing.assert_array_equal(image.array[0], array)
     path.write_text(header.replace("image.raw", f"../{tmp_path.name}/image.raw"))
-    with pytest.raises(ImageError, match="the name of one file in the same folder"):
+    with pytest.raises(ImageError, match=f"image{ending}"):
         reader_named("SimpleITKIO").read_image([path])
 
 
@@ -110,7 +110,7 @@ def test_itk_reorient_brings_axes_to_ras_and_writes_them_back(tmp_path: Path) ->
 def test_itk_refuses_colours_in_a_volume(tmp_path: Path) -> None:
     colours = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4, 3), np.uint8), isVector=True)
     SimpleITK.WriteImage(colours, str(tmp_path / "a_0000.nrrd"))
-    with pytest.raises(ImageError, match=r"a_0000.nrrd: expected one number per voxel, got vector of 8-bit"):
+    with pytest.raises(ImageError, match=r"a_0000\.nrrd.*vector"):
         reader_named("SimpleITKIO").read_image([tmp_path / "a_0000.nrrd"])
 
 
@@ -192,7 +192,7 @@ def test_16_bit_grey_pictures_keep_their_values(tmp_path: Path) -> None:
 
 def test_a_coloured_label_picture_is_refused(tmp_path: Path) -> None:
     imageio.imwrite(tmp_path / "a.png", np.zeros((5, 7, 3), np.uint8))
-    with pytest.raises(ImageError, match=r"a\.png: expected one label value per voxel, got 3 channels\. Save"):
+    with pytest.raises(ImageError, match=r"a\.png.* 3 channels"):
         reader_named("NaturalImage2DIO").read_labels(tmp_path / "a.png")
 
 
@@ -213,22 +213,20 @@ def test_tiff_stacks_take_their_spacing_from_the_json_beside_them(tmp_path: Path
 def test_a_malformed_spacing_file_is_named(tmp_path: Path, content: str) -> None:
     tifffile.imwrite(tmp_path / "a_0000.tif", VOXELS, photometric="minisblack")
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(ImageError, match=r"a\.json, key 'spacing': expected three numbers"):
+    with pytest.raises(ImageError, match=r"a\.json, key 'spacing'"):
         reader_named("Tiff3DIO").read_image([tmp_path / "a_0000.tif"])
 
 
 def test_channels_of_different_shape_are_refused_with_both_shapes(tmp_path: Path) -> None:
     first, second = write_itk(tmp_path / "a_0000.mha"), write_itk(tmp_path / "a_0001.mha", VOXELS[:, :2])
-    with pytest.raises(
-        GeometryError, match=r"a_0001\.mha: expected the same shape .* a_0000\.mha, \(2, 3, 4\), got \(2, 2, 4\)"
-    ):
+    with pytest.raises(GeometryError, match=r"a_0001\.mha.*a_0000\.mha, \(2, 3, 4\).*\(2, 2, 4\)"):
         reader_named("SimpleITKIO").read_image([first, second])
 
 
 def test_channels_of_different_spacing_are_refused_with_both_spacings(tmp_path: Path) -> None:
     first = write_itk(tmp_path / "a_0000.mha")
     second = write_itk(tmp_path / "a_0001.mha", spacing=(0.5, 0.75, 2.0))
-    with pytest.raises(GeometryError, match=r"spacing in mm .* \(3\.0, 0\.75, 0\.5\), got \(2\.0, 0\.75, 0\.5\)"):
+    with pytest.raises(GeometryError, match=r"\(3\.0, 0\.75, 0\.5\).*\(2\.0, 0\.75, 0\.5\)"):
         reader_named("SimpleITKIO").read_image([first, second])
 
 
@@ -238,16 +236,16 @@ def test_channels_that_lie_elsewhere_are_a_warning(tmp_path: Path) -> None:
     image = reader_named("SimpleITKIO").read_image([first, second])
     assert image.properties["sitk_stuff"]["origin"] == (1.0, 2.0, 3.0)
     (warning,) = image.warnings
-    assert warning.startswith("a_0001.mha lies elsewhere than a_0000.mha: origin (1, 2, 4)")
+    assert all(part in warning for part in ("a_0001.mha", "a_0000.mha", "(1, 2, 4)"))
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     reader = reader_named("SimpleITKIO")
-    with pytest.raises(MissingFileError, match=r"a_0000\.mha: expected an image file, got nothing there"):
+    with pytest.raises(MissingFileError, match=r"a_0000\.mha"):
         reader.read_image([tmp_path / "a_0000.mha"])
     (tmp_path / "b_0000.mha").mkdir()
-    with pytest.raises(ImageError, match=r"b_0000\.mha: expected an image file, got a folder or device"):
+    with pytest.raises(ImageError, match=r"b_0000\.mha"):
         reader.read_image([tmp_path / "b_0000.mha"])
     (tmp_path / "c_0000.mha").symlink_to(tmp_path / "gone.mha")
-    with pytest.raises(MissingFileError, match="got a link to a file that is not there"):
+    with pytest.raises(MissingFileError, match=r"c_0000\.mha"):
         reader.read_image([tmp_path / "c_0000.mha"])

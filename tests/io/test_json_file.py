@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -28,19 +29,19 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", r"a\.json, line 1, column 1: expected valid JSON"),
-        (WHOLE[:-5], r"line 1, column \d+: expected valid JSON"),
-        (WHOLE + b"}", r"line 1, column \d+: expected valid JSON, got Extra data"),
-        (WHOLE.replace(b'"', b"'"), "expected valid JSON"),
-        (WHOLE.decode().encode("utf-16"), r"a\.json: expected a readable JSON file in UTF-8"),
-        (WHOLE.replace(b"background", b"\xe9"), "expected a readable JSON file in UTF-8"),
-        (b'{"a": 1, "b": 2, "a": 3}', r"a\.json: expected every key of an object once, got 'a' 2 times"),
-        (b'{"a": ' + b"9" * 19 + b"9}", "expected numbers of at most 18 digits, got one of 20"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "expected numbers of at most 18 digits, got one of 5000"),
-        (b"[" * 60 + b"]" * 60, "expected values nested at most 50 deep"),
-        (b"[" * 200_000 + b"]" * 200_000, "expected values nested at most 50 deep"),
-        (b'{"a":' * 200_000, "expected values nested at most 50 deep"),
-        (bytes(100), "expected valid JSON"),
+        (b"", r"a\.json, line 1, column 1\b"),
+        (WHOLE[:-5], r"a\.json, line 1, column \d+\b"),
+        (WHOLE + b"}", rf"line 1, column {len(WHOLE) + 1}\b"),
+        (WHOLE.replace(b'"', b"'"), r"a\.json, line 1, column 2\b"),
+        (WHOLE.decode().encode("utf-16"), r"a\.json.*UTF-8"),
+        (WHOLE.replace(b"background", b"\xe9"), r"a\.json.*UTF-8"),
+        (b'{"a": 1, "b": 2, "a": 3}', r"a\.json.*'a' 2 "),
+        (b'{"a": ' + b"9" * 19 + b"9}", "18 digits.* 20"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "18 digits.* 5000"),
+        (b"[" * 60 + b"]" * 60, r"a\.json.* 50 "),
+        (b"[" * 200_000 + b"]" * 200_000, r"a\.json.* 50 "),
+        (b'{"a":' * 200_000, r"a\.json.* 50 "),
+        (bytes(100), r"a\.json, line 1, column 1\b"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_place(tmp_path: Path, content: bytes, said: str) -> None:
@@ -50,9 +51,9 @@ def test_what_cannot_be_used_is_refused_with_its_place(tmp_path: Path, content: 
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"gone\.json: expected this file"):
+    with pytest.raises(MissingFileError, match=r"gone\.json"):
         read_json(tmp_path / "gone.json")
-    with pytest.raises(DatasetError, match="expected a JSON file, got a folder"):
+    with pytest.raises(DatasetError, match=re.escape(str(tmp_path))):
         read_json(tmp_path)
     os.symlink(tmp_path / "gone.json", tmp_path / "link.json")
     with pytest.raises(MissingFileError, match=r"link\.json"):
@@ -62,5 +63,5 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(DatasetError, match="got a pipe or device"):
+    with pytest.raises(DatasetError, match=r"a\.json"):
         read_json(tmp_path / "a.json")

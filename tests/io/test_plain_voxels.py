@@ -139,7 +139,7 @@ def test_what_itk_would_read_from_an_unpacked_file_beside_it_is_refused(tmp_path
         image.header.set_slope_inter(2, 1)
         nibabel.save(image, tmp_path / f"image{ending}")
     assert (read(tmp_path / "image.nii").array == 3).all()
-    with pytest.raises(ImageError, match=r"image\.nii\.gz: expected no other file of its name.* got image\.nii beside"):
+    with pytest.raises(ImageError, match=r"image\.nii\.gz.* image\.nii "):
         read(tmp_path / "image.nii.gz")
 
 
@@ -174,7 +174,7 @@ def test_dimensions_that_itk_would_leave_out_are_refused(tmp_path: Path, scale: 
     content = bytearray(path.read_bytes())
     content[112:116] = np.array(scale, "<f4").tobytes()
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"expected an image of 2, 3 or 4 dimensions, got 7"):
+    with pytest.raises(ImageError, match=r"2, 3 or 4 dimensions.* 7\b"):
         itk.read_file(path)
 
 
@@ -185,7 +185,7 @@ def test_no_copy_of_a_header_is_left_behind(tmp_path: Path, monkeypatch: pytest.
     write(path, np.random.default_rng(0), (3, 4, 5), "i2", "<")
     itk.read_file(path)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1]))
-    with pytest.raises(ImageError, match=r"expected 472 bytes of content, got 471"):
+    with pytest.raises(ImageError, match=r"472 bytes.* 471\b"):
         itk.read_file(path)
     assert list((tmp_path / "temporary").iterdir()) == []
 

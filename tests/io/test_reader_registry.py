@@ -53,21 +53,19 @@ def test_the_reader_asked_for_is_taken() -> None:
 
 
 def test_unknown_names_and_endings_list_the_known() -> None:
-    with pytest.raises(DatasetError, match=r"expected one of NaturalImage2DIO, .*, got 'MyIO'.*overwrite_image_reader"):
+    with pytest.raises(DatasetError, match=r"NaturalImage2DIO, .*'MyIO'.*overwrite_image_reader"):
         reader_named("MyIO")
-    with pytest.raises(DatasetError, match=r"key 'file_ending': expected one of \.bmp, .*, got '\.jpg'"):
+    with pytest.raises(DatasetError, match=r"key 'file_ending'.*\.bmp, .*'\.jpg'"):
         choose_reader(".jpg")
 
 
 def test_an_example_that_none_can_read_has_each_ones_reason(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2, 2, 2), np.int16), np.eye(4)), tmp_path / "a_0000.nii.gz")
-    with pytest.raises(
-        ImageError, match=r"(?s)expected an image of 2, 3 or 4 dimensions.*a NIfTI file of 3 dimensions"
-    ):
+    with pytest.raises(ImageError, match=r"(?s)a_0000\.nii\.gz.* 5\b.*a_0000\.nii\.gz.*\(2, 2, 2, 2, 2\)"):
         choose_reader(".nii.gz", example=tmp_path / "a_0000.nii.gz")
     imageio.imwrite(tmp_path / "a_0000.png", np.zeros((4, 4), np.uint8))
     (tmp_path / "b_0000.png").write_bytes((tmp_path / "a_0000.png").read_bytes()[:40])
-    with pytest.raises(ImageError, match=r"b_0000\.png: expected an image that NaturalImage2DIO can read"):
+    with pytest.raises(ImageError, match=r"b_0000\.png.*NaturalImage2DIO"):
         choose_reader(".png", example=tmp_path / "b_0000.png")
 
 

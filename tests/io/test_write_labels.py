@@ -100,11 +100,11 @@ def test_compressed_formats_are_compressed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label_map", "said"),
     [
-        (np.full((1, 2, 2), -1), "got int64 values between -1 and -1"),
-        (np.full((1, 2, 2), 70000), "got int64 values between 70000 and 70000"),
-        (np.full((1, 2, 2), 0.5), "got float64 values between 0.5 and 0.5"),
-        (np.full((1, 2, 2), np.nan), "got float64 values between nan and nan"),
-        (np.zeros((2, 2), np.uint8), r"axes \(z, y, x\), got shape \(2, 2\)"),
+        (np.full((1, 2, 2), -1), "int64.* -1 .* -1"),
+        (np.full((1, 2, 2), 70000), "int64.* 70000 .* 70000"),
+        (np.full((1, 2, 2), 0.5), r"float64.* 0\.5 .* 0\.5"),
+        (np.full((1, 2, 2), np.nan), "float64.* nan .* nan"),
+        (np.zeros((2, 2), np.uint8), r"\(z, y, x\).*\(2, 2\)"),
     ],
 )
 def test_what_is_no_label_map_is_refused(tmp_path: Path, label_map: np.ndarray, said: str) -> None:
@@ -114,25 +114,25 @@ def test_what_is_no_label_map_is_refused(tmp_path: Path, label_map: np.ndarray, 
 
 
 def test_another_readers_properties_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"properties of an image that SimpleITKIO read, got no key 'sitk_stuff'"):
+    with pytest.raises(ImageError, match=r"SimpleITKIO.*'sitk_stuff'"):
         reader_named("SimpleITKIO").write_labels(np.zeros((1, 2, 2), np.uint8), tmp_path / "a.nii.gz", {"spacing": 1})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_format_that_cannot_hold_the_values_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"a\.bmp: expected NaturalImage2DIO to write it"):
+    with pytest.raises(ImageError, match=r"a\.bmp.*NaturalImage2DIO"):
         reader_named("NaturalImage2DIO").write_labels(np.full((1, 4, 4), 300), tmp_path / "a.bmp", {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stack_is_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="expected one slice, z = 1"):
+    with pytest.raises(ImageError, match=r"a\.png.*z = 1"):
         reader_named("NaturalImage2DIO").write_labels(np.zeros((2, 4, 4), np.uint8), tmp_path / "a.png", {})
 
 
 @pytest.mark.parametrize("ending", [".mhd", ".nhdr", ".hdr"])
 def test_a_format_of_two_files_is_refused_before_half_of_it_is_lost(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"case{ending}"
-    with pytest.raises(ImageError, match=rf"case\{ending}: expected an ending for header and voxels in one file"):
+    with pytest.raises(ImageError, match=rf"case\{ending}"):
         reader_named("SimpleITKIO").write_labels(np.zeros((2, 3, 4), np.uint8), path, ITK_PROPERTIES)
     assert list(tmp_path.iterdir()) == []

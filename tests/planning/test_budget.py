@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from segwright.errors import SettingsError
@@ -84,12 +86,12 @@ def test_passes_over_training_cases() -> None:
     ],
 )
 def test_bad_values_are_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(SettingsError, match=rf"setting '{name}' from the trainer class: expected .*, got {value!r}"):
+    with pytest.raises(SettingsError, match=rf"'{name}' from the trainer class.*{re.escape(repr(value))}"):
         resolve_budget(plan=PLAN, trainer={name: value})
 
 
 def test_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(SettingsError, match="nnunet, short"):
+    with pytest.raises(SettingsError, match=r"recipe.*nnunet.*short"):
         resolve_budget(plan=PLAN, flags={"recipe": "magic"})
 
 
@@ -112,12 +114,12 @@ def test_a_resumed_run_keeps_its_settings_unless_flags_say_otherwise() -> None:
 
 @pytest.mark.parametrize("recipe", [["nnunet"], {"name": "nnunet"}, 3, None])
 def test_a_recipe_that_is_no_name_is_refused(recipe: object) -> None:
-    with pytest.raises(SettingsError, match="nnunet, short"):
+    with pytest.raises(SettingsError, match=r"recipe.*nnunet.*short"):
         resolve_budget(plan={**PLAN, "recipe": recipe})
 
 
 def test_a_wrong_setting_of_a_plan_is_named_with_its_file_and_configuration() -> None:
-    with pytest.raises(SettingsError, match=r"'num_epochs' from the plan \(mine\.json, configuration '2d'\): expected"):
+    with pytest.raises(SettingsError, match=r"'num_epochs' from the plan \(mine\.json, configuration '2d'\)"):
         resolve_budget(plan={**PLAN, "num_epochs": "many"}, plan_where="mine.json, configuration '2d'")
-    with pytest.raises(SettingsError, match=r"from the command line: expected"):
+    with pytest.raises(SettingsError, match=r"'num_epochs' from the command line"):
         resolve_budget(plan=PLAN, flags={"num_epochs": 0}, plan_where="mine.json")

@@ -72,16 +72,16 @@ def test_inheritance_that_never_ends_is_an_error(plan: Plan) -> None:
 
 
 def test_unknown_names_list_the_known(plan: Plan) -> None:
-    with pytest.raises(PlanError, match=r"2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres, got '3d'"):
+    with pytest.raises(PlanError, match=r"2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres.*'3d'"):
         plan.configuration("3d")
-    with pytest.raises(PlanError, match=r"configuration 'mine', key 'inherits_from'.*got 'theirs'"):
+    with pytest.raises(PlanError, match=r"configuration 'mine', key 'inherits_from'.*'theirs'"):
         plan.with_configuration("mine", {"inherits_from": "theirs"}).configuration("mine")
-    with pytest.raises(PlanError, match=r"key 'previous_stage'.*got 'gone'"):
+    with pytest.raises(PlanError, match=r"key 'previous_stage'.*'gone'"):
         plan.with_configuration("3d_cascade_fullres", {"previous_stage": "gone"}).configuration("3d_cascade_fullres")
 
 
 def test_a_stage_does_not_come_before_itself(plan: Plan) -> None:
-    with pytest.raises(PlanError, match=r"key 'previous_stage': expected another configuration.*got '3d_lowres'"):
+    with pytest.raises(PlanError, match=r"key 'previous_stage'.*'3d_lowres'"):
         plan.with_configuration("3d_lowres", {"previous_stage": "3d_lowres"}).configuration("3d_lowres")
 
 
@@ -244,19 +244,19 @@ def test_resampling_defaults_are_those_of_the_named_function(plan: Plan) -> None
 @pytest.mark.parametrize("key", ["dataset_name", "transpose_forward", "configurations", "image_reader_writer"])
 def test_missing_keys_are_named(plan: Plan, key: str) -> None:
     raw = {k: v for k, v in plan.raw.items() if k != key}
-    with pytest.raises(PlanError, match=f"model/plans.json: expected the key '{key}'"):
+    with pytest.raises(PlanError, match=rf"model/plans\.json.*'{key}'"):
         Plan.from_json(raw, where="model/plans.json")
 
 
 def test_a_missing_key_of_a_configuration_is_named(plan: Plan) -> None:
     raw = json.loads(json.dumps(plan.raw))
     del raw["configurations"]["2d"]["architecture"]
-    with pytest.raises(PlanError, match="configuration '2d': expected the key 'architecture'"):
+    with pytest.raises(PlanError, match=r"configuration '2d'.*'architecture'"):
         Plan.from_json(raw).configuration("2d")
 
 
 def test_transposes_must_undo_each_other(plan: Plan) -> None:
-    with pytest.raises(PlanError, match=r"\[1, 2, 0\], which undoes"):
+    with pytest.raises(PlanError, match=r"transpose_backward.*\[1, 2, 0\]"):
         Plan.from_json({**plan.raw, "transpose_forward": [2, 0, 1], "transpose_backward": [2, 0, 1]})
     with pytest.raises(PlanError, match="transpose_forward"):
         Plan.from_json({**plan.raw, "transpose_forward": [0, 0, 1]})
@@ -275,13 +275,13 @@ def test_files_that_are_not_plans_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"plans\.json"):
         Plan.read(path)
     path.write_text('{"configurations": ')
-    with pytest.raises(PlanError, match=r"plans.json, line 1, column 20: expected valid JSON, got"):
+    with pytest.raises(PlanError, match=r"plans\.json, line 1, column 20\b"):
         Plan.read(path)
     path.write_text("[1]")
-    with pytest.raises(PlanError, match="an object in braces, got list"):
+    with pytest.raises(PlanError, match=r"plans\.json.*list"):
         Plan.read(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PlanError, match="expected a readable JSON file"):
+    with pytest.raises(PlanError, match=r"plans\.json.*UTF-8"):
         Plan.read(path)
 
 

@@ -135,7 +135,7 @@ def test_the_channel_name_chooses_the_normalisation(name: str, scheme: str) -> N
 
 
 def test_unknown_planners_get_a_suggestion() -> None:
-    with pytest.raises(PlanError, match=r"got 'nnUNetPlanerResEncL'. Did you mean nnUNetPlannerResEncL"):
+    with pytest.raises(PlanError, match=r"'nnUNetPlanerResEncL'.* nnUNetPlannerResEncL\b"):
         planner_named("nnUNetPlanerResEncL")
     with pytest.raises(PlanError, match="ExperimentPlanner, ResEncUNetPlanner"):
         planned(fingerprint((1, 1, 1), (9, 9, 9)), planner="x")
@@ -148,7 +148,7 @@ def test_memory_is_that_of_a_machine(memory: float) -> None:
 
 
 def test_too_little_memory_for_any_patch_is_said() -> None:
-    with pytest.raises(PlanError, match="Plan for more memory"):
+    with pytest.raises(PlanError, match="1e-09"):
         planned(fingerprint((1, 1, 1), (300, 300, 300)), gpu_memory_gb=1e-9)
 
 

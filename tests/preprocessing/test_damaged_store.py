@@ -81,7 +81,7 @@ def test_arrays_of_different_shapes_are_refused(store: PreprocessedStore) -> Non
     case = PreprocessedCase(np.zeros((1, 4, 5, 6), np.float32), np.zeros((1, 4, 5, 6), np.int16), {})
     store.write("b", case, (4, 4, 4))
     (store.folder / "a_seg.b2nd").write_bytes((store.folder / "b_seg.b2nd").read_bytes())
-    with pytest.raises(ImageError, match=r"a\.b2nd: expected a preprocessed array, got .*\(1, 4, 5, 6\)"):
+    with pytest.raises(ImageError, match=r"a\.b2nd.*\(1, 4, 5, 6\)"):
         store.open("a")
 
 
@@ -89,6 +89,6 @@ def test_a_pickle_that_runs_code_is_refused_unread(
     store: PreprocessedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.folder / "a.pkl").write_bytes(pickle.dumps({"spacing": RunsCode()}))
-    with pytest.raises(UnsafePickleError, match=r"a\.pkl: expected plain data .* builtins\.print"):
+    with pytest.raises(UnsafePickleError, match=r"a\.pkl.*builtins\.print"):
         store.read_properties("a")
     assert capsys.readouterr().out == ""

@@ -71,7 +71,7 @@ def test_colours_are_divided_by_255() -> None:
 
 @pytest.mark.parametrize("value", [-1, 256])
 def test_what_is_no_colour_is_refused(value: float) -> None:
-    with pytest.raises(ImageError, match="colour values between 0 and 255"):
+    with pytest.raises(ImageError, match=rf"255.*{value}"):
         normalise(np.full((1, 1, 1), value, np.float32), "RGBTo01Normalization")
 
 

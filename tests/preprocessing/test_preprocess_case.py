@@ -154,14 +154,14 @@ def test_properties_hold_plain_numbers() -> None:
 def test_voxels_that_are_no_numbers_are_counted_and_refused(value: float) -> None:
     array = np.ones((1, 4, 5, 6))
     array[0, 0, 0, :3] = value
-    with pytest.raises(ImageError, match=r"case a: expected finite numbers in channel 0, got 3 of 120 voxels"):
+    with pytest.raises(ImageError, match=r"case a: .*channel 0.* 3 of 120 "):
         run(image_of(array), None)
 
 
 def test_labels_that_are_not_declared_are_named() -> None:
     label_map = np.zeros((1, 4, 5, 6))
     label_map[0, 0, 0, :2] = 7
-    with pytest.raises(DatasetError, match=r"case a, label map: expected the declared labels 0, 1, 2, got also 7 in 2"):
+    with pytest.raises(DatasetError, match=r"case a, label map: .* 0, 1, 2.* 7 in 2\b"):
         run(image_of(np.ones((1, 4, 5, 6))), image_of(label_map))
 
 
@@ -169,14 +169,14 @@ def test_labels_that_are_not_declared_are_named() -> None:
 def test_values_that_are_no_labels_are_refused(value: float) -> None:
     label_map = np.zeros((1, 4, 5, 6))
     label_map[0, 1, 1, 1] = value
-    with pytest.raises(ImageError, match="whole numbers from 0 to 32767"):
+    with pytest.raises(ImageError, match=r"label map: .*32767"):
         run(image_of(np.ones((1, 4, 5, 6))), image_of(label_map))
 
 
 def test_shapes_and_channels_must_fit() -> None:
-    with pytest.raises(GeometryError, match="label map of the image's shape"):
+    with pytest.raises(GeometryError, match=r"\(4, 5, 6\).*\(4, 5, 7\)"):
         run(image_of(np.ones((1, 4, 5, 6))), image_of(np.zeros((1, 4, 5, 7))))
-    with pytest.raises(PlanError, match="expected 1 channels"):
+    with pytest.raises(PlanError, match=r"\b1 channels?\b.* 2\b"):
         run(image_of(np.ones((2, 4, 5, 6))), None)
 
 

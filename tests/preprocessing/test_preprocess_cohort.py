@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -282,7 +283,7 @@ def test_a_bad_case_is_reported_and_the_others_are_done(dataset: RawDataset, fol
     (failure,) = result.failures
     assert failure.case_id == "b"
     assert failure.expected
-    assert failure.message.startswith("case b: expected finite numbers in channel 0, got 2 of 1680 voxels NaN")
+    assert re.search("case b: .*channel 0.* 2 of 1680 ", failure.message)
     assert store_of(folder).case_ids() == ("a", "c")
     assert run(dataset, folder).skipped == ("a", "c")
 
@@ -291,7 +292,7 @@ def test_configurations_that_differ_in_training_only_share_a_folder(dataset: Raw
     plan = plan_with().with_configuration("larger", {"inherits_from": "3d_fullres", "batch_size": 40})
     assert run(dataset, folder, plan, ("3d_fullres", "larger")).done == ("a", "b", "c")
     finer = plan_with().with_configuration("finer", {"inherits_from": "3d_fullres", "spacing": [0.5, 0.5, 0.5]})
-    with pytest.raises(PlanError, match="Give 'finer' a data_identifier of its own"):
+    with pytest.raises(PlanError, match=r"'finer'.*data_identifier"):
         run(dataset, folder, finer, ("3d_fullres", "finer"))
 
 
@@ -308,7 +309,7 @@ def test_splits_of_the_raw_data_set_are_taken_over_once(dataset: RawDataset, fol
 
 def test_two_processes_do_not_write_one_folder(dataset: RawDataset, folder: Path) -> None:
     folder.mkdir(parents=True)
-    with FileLock(folder / ".preprocessing.lock"), pytest.raises(LockedError, match="another process"):
+    with FileLock(folder / ".preprocessing.lock"), pytest.raises(LockedError, match=folder.name):
         run(dataset, folder)
 
 
@@ -374,7 +375,7 @@ def test_cases_that_segwright_did_not_write_are_not_removed_unasked(dataset: Raw
     run(dataset, folder)
     as_nnunet_leaves_it(store_of(folder).folder)
     before = files_below(folder)
-    with pytest.raises(DatasetError, match=r"c besides"):
+    with pytest.raises(DatasetError, match=r"\bc\b"):
         run(replace(dataset, cases=dataset.cases[:2]), folder)
     assert files_below(folder) == before
 
@@ -387,9 +388,9 @@ def test_a_link_is_not_followed_to_delete(dataset: RawDataset, folder: Path, tmp
     before = files_below(tmp_path / "fast_disk")
     assert run(dataset, folder).done == ()
     for options in ({"overwrite": True}, {"plan": plan_with(spacing=[2.0, 1.0, 1.0])}):
-        with pytest.raises(DatasetError, match="a link to"):
+        with pytest.raises(DatasetError, match="fast_disk"):
             run(dataset, folder, **options)
-    with pytest.raises(DatasetError, match="a link to"):
+    with pytest.raises(DatasetError, match="fast_disk"):
         run(replace(dataset, cases=dataset.cases[:2]), folder)
     assert files_below(tmp_path / "fast_disk") == before
 

@@ -47,7 +47,7 @@ def test_cut_forgets_unfinished_epochs_and_refuses_missing_ones() -> None:
         _add(history, [0.5])
     history.cut(2)
     assert len(history) == 2
-    with pytest.raises(CheckpointError, match="5 finished epochs, got 2"):
+    with pytest.raises(CheckpointError, match=r"\b5 .* 2\b"):
         history.cut(5)
 
 

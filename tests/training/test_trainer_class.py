@@ -38,14 +38,14 @@ def test_a_class_in_a_module() -> None:
 
 
 def test_unknown_class_lists_the_trainers_there_are(tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match=r"class 'Missing'.*Trainers in this file: ShortTrainer"):
+    with pytest.raises(TrainerError, match=r"'Missing'.* ShortTrainer\b"):
         load_trainer_class(f"{_file(tmp_path, GOOD)}:Missing")
-    with pytest.raises(TrainerError, match="class 'Unrelated' that inherits"):
+    with pytest.raises(TrainerError, match=r"'Unrelated'"):
         load_trainer_class(f"{tmp_path / 'my_trainer.py'}:Unrelated")
 
 
 def test_missing_file_and_form(tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match="no such file"):
+    with pytest.raises(TrainerError, match=r"nothing\.py"):
         load_trainer_class(f"{tmp_path / 'nothing.py'}:X")
     with pytest.raises(TrainerError, match=r"FILE.py:CLASS"):
         load_trainer_class("nnUNetTrainerDA5")
@@ -55,5 +55,5 @@ def test_missing_file_and_form(tmp_path: Path) -> None:
 
 def test_a_broken_file_names_its_line(tmp_path: Path) -> None:
     path = _file(tmp_path, "x = 1\n\nraise ValueError('boom')\n")
-    with pytest.raises(TrainerError, match=r"my_trainer.py, line 3: .*ValueError: boom"):
+    with pytest.raises(TrainerError, match=r"my_trainer\.py, line 3: .*ValueError.*boom"):
         load_trainer_class(f"{path}:X")

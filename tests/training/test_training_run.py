@@ -324,7 +324,7 @@ def test_properties_that_lead_nowhere_are_refused_before_training(
 def test_a_second_process_is_told_no(tiny: Any, tmp_path: Path) -> None:
     model_folder = tmp_path / "nnUNetTrainer__nnUNetPlans__tiny"
     model_folder.mkdir()
-    with FileLock(model_folder / ".fold_0.lock"), pytest.raises(LockedError, match="another process"):
+    with FileLock(model_folder / ".fold_0.lock"), pytest.raises(LockedError, match="nnUNetTrainer__nnUNetPlans__tiny"):
         run(tiny, tmp_path)
 
 
@@ -336,7 +336,7 @@ class OfAnotherAge(Trainer):
 
 
 def test_a_foreign_init_is_told_what_to_take(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match=r"OfAnotherAge: expected an __init__.*unpack_dataset.*class attributes"):
+    with pytest.raises(TrainerError, match=r"OfAnotherAge.*__init__.*unpack_dataset"):
         run(tiny, tmp_path, trainer_class=OfAnotherAge)
 
 
@@ -365,7 +365,7 @@ class Diverging(Trainer):
 
 
 def test_a_loss_that_is_no_number_names_the_cases(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 0, iteration 0, cases ballTr_00\d, ballTr_00\d"):
+    with pytest.raises(TrainingError, match=r"epoch 0, iteration 0, cases ballTr_00\d, ballTr_00\d"):
         run(tiny, tmp_path, trainer_class=Diverging)
 
 
