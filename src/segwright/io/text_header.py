@@ -350,6 +350,7 @@ def _true(path: Path, fields: Mapping[str, str], key: str, default: str) -> bool
 def _voxel_file(path: Path, key: str, name: str, *, local: str | None) -> Path:
     if name == local:
         return path
+    name = name.removeprefix("./")  # some writers put it before
     if name_fault(name) is not None or name.split()[0] == "LIST" or "%" in name:
         raise _wrong(path, key, "the name of one file in the same folder", name or None, "Save the image as one file.")
     file = path.with_name(name)
