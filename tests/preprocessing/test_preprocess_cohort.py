@@ -406,10 +406,13 @@ def test_cases_that_collide_are_refused_before_any_is_touched(dataset: RawDatase
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("deleted", ["configuration", "data set"])
-def test_a_folder_deleted_meanwhile_is_an_error(dataset: RawDataset, folder: Path, deleted: str, workers: int) -> None:
+def test_a_folder_deleted_meanwhile_is_an_error(
+    dataset: RawDataset, folder: Path, tmp_path: Path, deleted: str, workers: int
+) -> None:
     def delete(_: str, done: int, __: int) -> None:
         if done == 1:
-            shutil.rmtree(folder if deleted == "data set" else next(folder.glob("nnUNetPlans_*")))
+            gone = folder if deleted == "data set" else next(folder.glob("nnUNetPlans_*"))
+            gone.rename(tmp_path / "deleted")  # at one stroke, as rmtree would meet the workers' files
 
     with pytest.raises(MissingFileError):
         run(dataset, folder, progress=delete, workers=workers)
