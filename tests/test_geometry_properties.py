@@ -23,6 +23,7 @@ from segwright.labels import Labels
 from segwright.planning.plan import Plan
 from segwright.planning.spacing import choose_transpose
 from segwright.preprocessing.pipeline import preprocess_case
+from tasks import task_of
 
 GOLDEN = Path(__file__).parent / "golden" / "plans" / "Dataset903_Hippo__nnUNetPlans.json"
 ORIENTATIONS = [
@@ -94,18 +95,14 @@ def test_a_perfect_prediction_leads_back_to_the_label_map(
     raw["transpose_forward"], raw["transpose_backward"] = list(order), [order.index(axis) for axis in range(3)]
     raw["configurations"]["3d_fullres"]["spacing"] = [1.0, 1.0, 1.0]
     plan = Plan.from_json(raw)
-    configuration = plan.configuration("3d_fullres")
+    task = task_of(plan, "3d_fullres", LABELS)
     label_map = labels_of(shape, seed)
     margin = [(1, 2), (0, 3), (2, 0)]
     image, wanted = (np.pad(part, margin) for part in (np.ones(shape, np.float32), label_map))
-    case = preprocess_case(
-        image_of(image), image_of(wanted), plan=plan, configuration=configuration, labels=LABELS, where="a"
-    )
+    case = preprocess_case(image_of(image), image_of(wanted), task=task, where="a")
     assert case.data.shape[1:] == tuple(shape[axis] for axis in order)
     logits = np.stack([case.seg[0] == value for value in range(3)]).astype(np.float32)
-    result = logits_to_label_map(
-        logits, properties=case.properties, plan=plan, configuration=configuration, labels=LABELS
-    )
+    result = logits_to_label_map(logits, properties=case.properties, task=task)
     np.testing.assert_array_equal(result, wanted)
 
 

@@ -12,6 +12,7 @@ from segwright.inference.export import logits_to_label_map
 from segwright.labels import Labels
 from segwright.planning.plan import Plan
 from segwright.preprocessing.resampling import resample_logits
+from tasks import task_of
 
 GOLDEN_PLANS = Path(__file__).parents[1] / "golden" / "plans"
 CLASSES = Labels.from_json({"background": 0, "a": 1, "b": 2})
@@ -49,7 +50,7 @@ def test_equals_resampling_every_channel_and_taking_the_largest(configuration: s
     facts = properties(spacing, (12, 24, 18), box)
     shape = (9, 15, 12) if chosen.is_2d else (11, 15, 12)
     logits = smooth_logits(3, shape)
-    found = logits_to_label_map(logits.numpy(), properties=facts, plan=used, configuration=chosen, labels=CLASSES)
+    found = logits_to_label_map(logits.numpy(), properties=facts, task=task_of(used, chosen.name, CLASSES))
 
     from_spacing = (spacing[0], *chosen.spacing_mm) if chosen.is_2d else chosen.spacing_mm
     resampled = resample_logits(
@@ -74,7 +75,7 @@ def test_the_order_of_axes_is_undone() -> None:
     logits = torch.from_numpy(np.stack([transposed == value for value in range(3)]).astype(np.float32))
     z, y, x = chosen.spacing_mm
     facts = properties([y, x, z], transposed.shape, [[0, size] for size in transposed.shape])
-    found = logits_to_label_map(logits.numpy(), properties=facts, plan=used, configuration=chosen, labels=CLASSES)
+    found = logits_to_label_map(logits.numpy(), properties=facts, task=task_of(used, chosen.name, CLASSES))
     assert np.array_equal(found, original)
 
 
@@ -85,7 +86,7 @@ def test_regions_are_drawn_in_their_order() -> None:
     logits[0, ..., 1:] = 1
     logits[1, ..., 2:3] = 1
     facts = properties(list(chosen.spacing_mm), (1, 1, 4), [[0, 1], [0, 1], [0, 4]])
-    found = logits_to_label_map(logits.numpy(), properties=facts, plan=used, configuration=chosen, labels=regions)
+    found = logits_to_label_map(logits.numpy(), properties=facts, task=task_of(used, chosen.name, regions))
     assert found.tolist() == [[[0, 1, 2, 1]]]
 
 
@@ -95,6 +96,6 @@ def test_many_labels_need_two_bytes() -> None:
     logits = torch.zeros(301, 1, 1, 2)
     logits[300] = 1
     facts = properties(list(chosen.spacing_mm), (1, 1, 2), [[0, 1], [0, 1], [0, 2]])
-    found = logits_to_label_map(logits.numpy(), properties=facts, plan=used, configuration=chosen, labels=many)
+    found = logits_to_label_map(logits.numpy(), properties=facts, task=task_of(used, chosen.name, many))
     assert found.dtype == np.uint16
     assert found.tolist() == [[[300, 300]]]

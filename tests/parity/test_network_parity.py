@@ -18,6 +18,7 @@ from segwright.interop.weights import load_state_dict, to_nnunet_state_dict
 from segwright.labels import Labels
 from segwright.networks import build_network
 from segwright.planning.plan import Plan
+from tasks import task_of
 
 pytestmark = pytest.mark.parity
 
@@ -199,9 +200,7 @@ def test_label_maps_on_the_original_grid_agree(
     found = logits_to_label_map(
         logits.numpy(),
         properties=properties,
-        plan=plan,
-        configuration=plan.configuration(configuration),
-        labels=Labels.from_json(labels, regions_class_order),
+        task=task_of(plan, configuration, Labels.from_json(labels, regions_class_order)),
     )
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape

@@ -15,6 +15,7 @@ from segwright.fingerprint import Fingerprint, fingerprint_dataset
 from segwright.io.own_header import KEY
 from segwright.planning.planner import make_plan
 from segwright.preprocessing.pipeline import preprocess_case
+from segwright.task import Task
 
 EXCERPTS = Path(__file__).parent.parent / "golden" / "excerpts"
 INTENSITIES = "foreground_intensity_properties_per_channel"
@@ -71,9 +72,7 @@ def test_plans_and_cases_equal_nnunets(variant: Path, tmp_path: Path) -> None:
             result = preprocess_case(
                 dataset.reader().read_image(case.image_paths),
                 dataset.reader().read_labels(case.label_path),
-                plan=plan,
-                configuration=plan.configuration(configuration),
-                labels=dataset.description.labels,
+                task=Task.of(plan, configuration, dataset.description),
             )
             for channel, wanted in zip(result.data, arrays[f"{name} data"], strict=True):
                 np.testing.assert_allclose(channel, wanted, atol=1e-5 * np.ptp(wanted), rtol=0)

@@ -15,6 +15,7 @@ from segwright.io import Image
 from segwright.labels import Labels
 from segwright.planning.plan import Plan
 from segwright.preprocessing.pipeline import PreprocessedCase, crop_case, fit_case, preprocess_case
+from tasks import task_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = json.loads((GOLDEN / "preprocessing" / "cases.json").read_text())
@@ -44,9 +45,7 @@ def run(image: Image, label_map: Image | None, **entries: Any) -> PreprocessedCa
     name = "Dataset903_Hippo"
     plan = plan_of(name, "3d_fullres", **entries)
     labels = description_of(name).labels
-    return preprocess_case(
-        image, label_map, plan=plan, configuration=plan.configuration("3d_fullres"), labels=labels, where="case a"
-    )
+    return preprocess_case(image, label_map, task=task_of(plan, "3d_fullres", labels), where="case a")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,9 +59,7 @@ def test_cases_equal_golden_ones(name: str) -> None:
         result = preprocess_case(
             image_of(arrays["image"], tuple(golden["spacing"])),
             image_of(arrays["labels"], tuple(golden["spacing"])),
-            plan=plan,
-            configuration=plan.configuration(golden["configuration"]),
-            labels=labels,
+            task=task_of(plan, golden["configuration"], labels),
         )
         assert result.data.dtype == np.float32
         np.testing.assert_allclose(result.data, arrays["data"], atol=1e-5 * np.ptp(arrays["data"]))
@@ -98,11 +95,7 @@ def test_intensities_that_may_be_used_up_give_the_same() -> None:
     for in_place in (False, True):
         image = image_of(array.copy())
         cropped = crop_case(image, image_of(np.ones_like(array)), plan=plan, labels=labels)
-        results.append(
-            fit_case(
-                cropped, plan=plan, configuration=plan.configuration(configuration), labels=labels, in_place=in_place
-            )
-        )
+        results.append(fit_case(cropped, task=task_of(plan, configuration, labels), in_place=in_place))
         assert np.array_equal(image.array, array) != in_place
     assert np.array_equal(results[0].data, results[1].data)
     assert np.array_equal(results[0].seg, results[1].seg)
@@ -197,9 +190,7 @@ def test_labels_above_127_need_16_bits() -> None:
     result = preprocess_case(
         image_of(np.ones((1, 4, 5, 6))),
         image_of(label_map),
-        plan=plan,
-        configuration=plan.configuration("3d_fullres"),
-        labels=description_of("Dataset903_Hippo", labels=labels).labels,
+        task=task_of(plan, "3d_fullres", description_of("Dataset903_Hippo", labels=labels).labels),
     )
     assert result.seg.dtype == np.int16
     assert result.seg.max() == 199

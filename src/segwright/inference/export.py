@@ -8,24 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segwright.labels import Labels
-from segwright.planning.plan import Configuration, Plan
 from segwright.preprocessing.label_resampling import resample_logits_to_labels
+from segwright.task import Task
 
 
 def logits_to_label_map(
     logits: NDArray[np.float32],
     *,
     properties: Mapping[str, Any],
-    plan: Plan,
-    configuration: Configuration,
-    labels: Labels,
+    task: Task,
 ) -> NDArray[Any]:
     """Turn logits (k, z, y, x) of a preprocessed image into its label map (z, y, x) on the original grid.
 
     Decides on the grid of the cropped image, fills in what was cropped away as background and undoes the plan's order
     of axes. `properties` are those that preprocessing gave. uint8, or uint16 from 255 foreground labels on.
     """
+    plan, configuration, labels = task.plan, task.configuration, task.labels
     spacing_mm = tuple(float(properties["spacing"][axis]) for axis in plan.transpose_forward)
     # In 2D the slices were never resampled across, so there they have their own spacing.
     network_spacing_mm = (spacing_mm[0], *configuration.spacing_mm) if configuration.is_2d else configuration.spacing_mm

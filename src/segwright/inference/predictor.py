@@ -47,9 +47,7 @@ class Predictor:
     `checkpoints` are the digests of the files that the networks were read from, if they were.
     """
 
-    plan: Plan
-    configuration: Configuration
-    description: DatasetDescription
+    task: Task
     networks: tuple[nn.Module, ...]
     mirror_axes: tuple[int, ...] = ()
     step_size: float = 0.5
@@ -95,8 +93,8 @@ class Predictor:
             checkpoint = Checkpoint.read(fold.path / checkpoint_name)
             first = first or checkpoint.without_tensors()
             _check_same_configuration(checkpoint, first)
-            changes.update(_accepted_changes(checkpoint, plan, description, accept_plan))
             task = Task.of(plan, checkpoint.configuration, description)
+            changes.update(_accepted_changes(checkpoint, task, accept_plan))
             network = _network(task, checkpoint, build)
             load_state_dict(
                 network,
@@ -110,9 +108,7 @@ class Predictor:
             digests.append(checkpoint.digest)
         assert first is not None, "at least one fold, or an error before"
         return cls(
-            plan=plan,
-            configuration=plan.configuration(first.configuration),
-            description=description,
+            task=task,
             networks=tuple(networks),
             mirror_axes=first.mirror_axes if mirroring else (),
             step_size=step_size,
@@ -122,6 +118,21 @@ class Predictor:
             checkpoints=tuple(digests),
             warnings=(*_warnings(first), *(f"plans.json was edited: {change}." for change in changes.values())),
         )
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the model."""
+        return self.task.plan
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration that was trained."""
+        return self.task.configuration
+
+    @property
+    def description(self) -> DatasetDescription:
+        """The dataset.json of the training data."""
+        return self.task.description
 
     @cached_property
     def origin(self) -> Origin:
@@ -146,9 +157,7 @@ class Predictor:
 
         `where` names the image in errors.
         """
-        case = preprocess_case(
-            image, None, plan=self.plan, configuration=self.configuration, labels=self.description.labels, where=where
-        )
+        case = preprocess_case(image, None, task=self.task, where=where)
         return case.data, case.properties
 
     def predict_preprocessed(
@@ -163,7 +172,7 @@ class Predictor:
             self.networks,
             torch.from_numpy(data),
             patch_size=self.configuration.patch_size,
-            num_outputs=self.description.labels.num_outputs,
+            num_outputs=self.task.num_outputs,
             step_size=self.step_size,
             mirror_axes=self.mirror_axes,
             device=self.device,
@@ -172,13 +181,7 @@ class Predictor:
 
     def decide(self, logits: torch.Tensor, properties: Mapping[str, Any]) -> NDArray[Any]:
         """Label map (z, y, x) on the original grid of logits on the network's grid."""
-        return logits_to_label_map(
-            logits.numpy(),
-            properties=properties,
-            plan=self.plan,
-            configuration=self.configuration,
-            labels=self.description.labels,
-        )
+        return logits_to_label_map(logits.numpy(), properties=properties, task=self.task)
 
 
 def _check_same_configuration(checkpoint: Checkpoint, first: Checkpoint) -> None:
@@ -193,16 +196,14 @@ def _check_same_configuration(checkpoint: Checkpoint, first: Checkpoint) -> None
         )
 
 
-def _accepted_changes(
-    checkpoint: Checkpoint, plan: Plan, description: DatasetDescription, accept: bool
-) -> dict[str, PlanChange]:
+def _accepted_changes(checkpoint: Checkpoint, task: Task, accept: bool) -> dict[str, PlanChange]:
     """What was edited in plans.json and dataset.json since the training, by key, if it may be used so."""
-    changes = changes_since(checkpoint, plan, description, checkpoint.configuration)
+    changes = changes_since(checkpoint, task)
     harmless = all(change.is_harmless for change in changes)
     if not (accept and harmless):
         refuse_changes(
             [change for change in changes if change.changes_predictions],
-            where=f"{plan.where}, or dataset.json beside it",
+            where=f"{task.plan.where}, or dataset.json beside it",
             made=checkpoint.where,
             remedies="Put the values back" + (", or predict with these by --accept-plan." if harmless else "."),
         )

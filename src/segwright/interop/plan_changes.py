@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from segwright.dataset.description import DatasetDescription
 from segwright.errors import PlanError, message
 from segwright.interop.checkpoint import Checkpoint
-from segwright.planning.plan import Plan
 from segwright.preprocessing.record import by_plan_keys, record_of, resampling_record
+from segwright.task import Task
 
 # Predictions do not depend on the first two; of the third the weights mean the same, all else decides their meaning.
 _OF_TRAINING = frozenset({"batch_dice", "data_identifier", "resampling_fn_seg", "resampling_fn_seg_kwargs"})
@@ -46,9 +45,7 @@ class PlanChange:
         return self.key.split(".", 1)[0]
 
 
-def changes_since(
-    checkpoint: Checkpoint, plan: Plan, description: DatasetDescription, configuration: str
-) -> tuple[PlanChange, ...]:
+def changes_since(checkpoint: Checkpoint, now: Task) -> tuple[PlanChange, ...]:
     """What differs from the plan in a checkpoint; nothing where the file does not hold its plan.
 
     Raises:
@@ -56,19 +53,13 @@ def changes_since(
     """
     if checkpoint.plan is None:
         return ()
-    trained = checkpoint.plan, checkpoint.description or description
-    return plan_changes(trained, (plan, description), configuration)
+    trained = Task.of(checkpoint.plan, now.configuration.name, checkpoint.description or now.description)
+    return plan_changes(trained, now)
 
 
-def plan_changes(
-    trained: tuple[Plan, DatasetDescription], now: tuple[Plan, DatasetDescription], configuration: str
-) -> tuple[PlanChange, ...]:
-    """Compare what decides the meaning of weights; settings of a training (batch size, epochs, ...) do not.
-
-    Raises:
-        PlanError: one of the plans has no such configuration.
-    """
-    before, after = (_decisive(*each, configuration) for each in (trained, now))
+def plan_changes(trained: Task, now: Task) -> tuple[PlanChange, ...]:
+    """Compare what decides the meaning of weights; settings of a training (batch size, epochs, ...) do not."""
+    before, after = _decisive(trained), _decisive(now)
     keys = dict.fromkeys([*before, *after])
     return tuple(PlanChange(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key))
 
@@ -91,12 +82,12 @@ def refuse_changes(changes: Sequence[PlanChange], *, where: str, made: str, reme
         )
 
 
-def _decisive(plan: Plan, description: DatasetDescription, name: str) -> dict[str, Any]:
-    configuration = plan.configuration(name)
+def _decisive(task: Task) -> dict[str, Any]:
+    configuration, description = task.configuration, task.description
     architecture = asdict(configuration.architecture)
     if configuration.architecture.kind != "other":
         del architecture["network_class_name"]  # `kind` says it, whichever package the class is found in
-    arrays = record_of(plan, configuration, description)
+    arrays = record_of(task)
     del arrays["format"]
     decisive = {
         **arrays,

@@ -31,6 +31,7 @@ from segwright.preprocessing.ownership import prepare_folder, refuse_foreign, re
 from segwright.preprocessing.pipeline import crop_case, fit_case
 from segwright.preprocessing.record import record_of
 from segwright.preprocessing.store import OWN_FOLDER, PreprocessedStore
+from segwright.task import Task
 
 REFERENCES_NAME = "gt_segmentations"
 SOURCES_NAME = Path(OWN_FOLDER) / "sources.jsonl"
@@ -98,8 +99,8 @@ def preprocess_dataset(
         case_ids = [case.case_id for case in dataset.cases]
         require_apart(case_ids, len(dataset.description.channel_names), preprocessed_folder)
         records = {
-            preprocessed_folder / configuration.data_identifier: record_of(plan, configuration, dataset.description)
-            for configuration in configurations
+            preprocessed_folder / each.data_identifier: record_of(Task(plan, each, dataset.description))
+            for each in configurations
         }
         for folder, record in records.items():
             refuse_foreign(folder, record, case_ids, overwrite=overwrite)
@@ -167,12 +168,12 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
     assert case.label_path is not None
     if task.configurations:
         reader = reader_named(plan.image_reader_writer)
-        labels, where = dataset.description.labels, f"case {case.case_id}"
+        where = f"case {case.case_id}"
         cropped = crop_case(
             read_case_image(reader, case, len(dataset.description.channel_names)),
             reader.read_labels(case.label_path),
             plan=plan,
-            labels=labels,
+            labels=dataset.description.labels,
             where=where,
         )
     for configuration in task.configurations:
@@ -181,9 +182,7 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
             case.case_id,
             fit_case(
                 cropped,
-                plan=plan,
-                configuration=configuration,
-                labels=labels,
+                task=Task(plan, configuration, dataset.description),
                 where=where,
                 in_place=configuration is task.configurations[-1],
             ),
@@ -268,7 +267,7 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
                 )
             )
         first = chosen.setdefault(configuration.data_identifier, configuration)
-        records = [record_of(plan, each, dataset.description) for each in (first, configuration)]
+        records = [record_of(Task(plan, each, dataset.description)) for each in (first, configuration)]
         if records[0] != records[1]:
             raise PlanError(
                 message(

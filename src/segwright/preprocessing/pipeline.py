@@ -24,6 +24,7 @@ from segwright.preprocessing.class_locations import sample_class_locations
 from segwright.preprocessing.label_resampling import resample_labels
 from segwright.preprocessing.normalise import normalise
 from segwright.preprocessing.resampling import resample_image
+from segwright.task import Task
 
 
 @dataclass(eq=False)
@@ -54,9 +55,7 @@ def preprocess_case(
     image: Image,
     label_map: Image | None,
     *,
-    plan: Plan,
-    configuration: Configuration,
-    labels: Labels,
+    task: Task,
     where: str = "image",
 ) -> PreprocessedCase:
     """Bring an image and its label map onto the configuration's grid: `crop_case` and `fit_case`.
@@ -64,8 +63,8 @@ def preprocess_case(
     Raises:
         ImageError, DatasetError, GeometryError, PlanError
     """
-    cropped = crop_case(image, label_map, plan=plan, labels=labels, where=where)
-    return fit_case(cropped, plan=plan, configuration=configuration, labels=labels, where=where)
+    cropped = crop_case(image, label_map, plan=task.plan, labels=task.labels, where=where)
+    return fit_case(cropped, task=task, where=where)
 
 
 def crop_case(
@@ -98,9 +97,7 @@ def crop_case(
 def fit_case(
     case: CroppedCase,
     *,
-    plan: Plan,
-    configuration: Configuration,
-    labels: Labels,
+    task: Task,
     where: str = "image",
     in_place: bool = False,
 ) -> PreprocessedCase:
@@ -114,19 +111,20 @@ def fit_case(
         PlanError: the plan is for another number of channels, names what is unknown, or has a spacing at which the
             case does not fit into the memory.
     """
+    configuration = task.configuration
     _check_channels(case.data.shape[0], configuration, where)
     spacing, wanted = case.spacing_mm, configuration.spacing_mm
     target = wanted if len(wanted) == 3 else (spacing[0], *wanted)
     # a thin image at a coarse target spacing rounds to no voxel at all
     shape = tuple(max(1, size) for size in shape_at_spacing(case.data.shape[1:], spacing, target))
     _refuse_more_than_fits(case.data.shape[0], shape, configuration, where)
-    data = _normalise_and_resample(case.data, case.seg, shape, spacing, target, plan, configuration, in_place)
+    data = _normalise_and_resample(case.data, case.seg, shape, spacing, target, task, in_place)
     seg = resample_labels(
         case.seg, shape, current_spacing_mm=spacing, new_spacing_mm=target, resampling=configuration.resampling_seg
     )
     properties = dict(case.properties)
     if case.has_labels:
-        properties["class_locations"] = sample_class_locations(seg, labels)
+        properties["class_locations"] = sample_class_locations(seg, task.labels)
     return PreprocessedCase(data, seg.astype(np.int16 if seg.max() > 127 else np.int8, copy=False), properties)
 
 
@@ -136,11 +134,11 @@ def _normalise_and_resample(
     shape: tuple[int, ...],
     spacing: tuple[float, ...],
     target: tuple[float, ...],
-    plan: Plan,
-    configuration: Configuration,
+    task: Task,
     in_place: bool,
 ) -> NDArray[np.float32]:
     """Normalise before resampling, because a resampled mask would no longer fit the image; a channel at a time."""
+    configuration = task.configuration
     inside = seg[0] >= 0
     channels = []
     for number, channel in enumerate(image):
@@ -150,7 +148,7 @@ def _normalise_and_resample(
             normalised,
             configuration.normalization_schemes[number],
             mask=inside if configuration.use_mask_for_norm[number] else None,
-            intensities=plan.foreground_intensity_properties_per_channel.get(str(number)),
+            intensities=task.plan.foreground_intensity_properties_per_channel.get(str(number)),
         )
         channels.append(
             resample_image(

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segwright.dataset.description import DatasetDescription
 from segwright.errors import PlanError, message
 from segwright.io.json_file import read_json
-from segwright.planning.configuration import Configuration, Resampling
+from segwright.planning.configuration import Resampling
 from segwright.planning.fields import as_object
-from segwright.planning.plan import Plan
 from segwright.preprocessing.store import OWN_FOLDER
+from segwright.task import Task
 
 RECORD_NAME = Path(OWN_FOLDER) / "preprocessing.json"
 _FORMAT = 1
@@ -21,8 +20,9 @@ _FORMAT = 1
 Record = dict[str, Any]
 
 
-def record_of(plan: Plan, configuration: Configuration, description: DatasetDescription) -> Record:
+def record_of(task: Task) -> Record:
     """Everything that decides the arrays, as JSON gives it back."""
+    plan, configuration = task.plan, task.configuration
     intensities = {
         channel: plan.foreground_intensity_properties_per_channel.get(str(channel))
         for channel, scheme in enumerate(configuration.normalization_schemes)
@@ -41,7 +41,7 @@ def record_of(plan: Plan, configuration: Configuration, description: DatasetDesc
                 "foreground_intensities_for_ct": intensities,
                 "resampling_data": resampling_record(configuration.resampling_data),
                 "resampling_seg": resampling_record(configuration.resampling_seg),
-                "labels": description.raw.get("labels"),
+                "labels": task.description.raw.get("labels"),
             },
             default=dict,
         )
@@ -83,9 +83,7 @@ def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def refuse_other_preprocessing(
-    folder: Path, plan: Plan, configuration: Configuration, description: DatasetDescription
-) -> None:
+def refuse_other_preprocessing(folder: Path, task: Task) -> None:
     """Compare how a folder was made with a plan; of nnU-Net's own folders, which say nothing, all is taken as it is.
 
     Raises:
@@ -95,7 +93,7 @@ def refuse_other_preprocessing(
     if not path.is_file():
         return
     made = by_plan_keys(as_object(read_json(path, error=PlanError), str(path)))
-    wanted = by_plan_keys(record_of(plan, configuration, description))
+    wanted = by_plan_keys(record_of(task))
     differing = [key for key in {**made, **wanted} if made.get(key) != wanted.get(key)]
     if differing:
         raise PlanError(
@@ -103,6 +101,6 @@ def refuse_other_preprocessing(
                 f"{folder}, which was preprocessed with another plan or dataset.json",
                 expected="; ".join(f"{key} {json.dumps(wanted.get(key))}" for key in differing),
                 got="; ".join(f"{key} {json.dumps(made.get(key))}" for key in differing),
-                remedy=f"Run `segwright preprocess DATASET -c {configuration.name}`, or put the values back.",
+                remedy=f"Run `segwright preprocess DATASET -c {task.configuration.name}`, or put the values back.",
             )
         )

@@ -11,6 +11,7 @@ from segwright.interop.checkpoint import Checkpoint
 from segwright.interop.plan_changes import PlanChange, changes_since, plan_changes, refuse_changes
 from segwright.planning.plan import Plan
 from segwright.results import Fold, FoldFolder, ModelFolder
+from segwright.task import Task
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ def _refuse_foreign(checkpoint: Checkpoint, *, configuration: str, fold: Fold) -
 
 
 def refuse_other_plan(
-    plan: Plan,
-    description: DatasetDescription,
-    configuration: str,
+    task: Task,
     *,
     model: ModelFolder,
     fold: Fold,
@@ -107,15 +106,16 @@ def refuse_other_plan(
     found: list[PlanChange] = []
 
     def compare(changes: tuple[PlanChange, ...], made: str) -> None:
-        _refuse(changes, where=f"{plan.where}, configuration '{configuration}'", made=made, accept=accept)
+        where = f"{task.plan.where}, configuration '{task.configuration.name}'"
+        _refuse(changes, where=where, made=made, accept=accept)
         found.extend(change for change in changes if change not in found)
 
     if start is not None:
-        compare(changes_since(start.checkpoint, plan, description, configuration), str(start.path))
+        compare(changes_since(start.checkpoint, task), str(start.path))
     others = [other for other in model.folds() if other.fold != fold and other.checkpoints()]
     if others and model.plans.is_file() and model.dataset.is_file():
-        trained = Plan.read(model.plans), DatasetDescription.read(model.dataset)
-        compare(plan_changes(trained, (plan, description), configuration), f"{others[0].path} of the same model")
+        trained = Task.of(Plan.read(model.plans), task.configuration.name, DatasetDescription.read(model.dataset))
+        compare(plan_changes(trained, task), f"{others[0].path} of the same model")
     return tuple(found)
 
 

@@ -29,6 +29,7 @@ from segwright.planning.plan import Plan
 from segwright.preprocessing.record import refuse_other_preprocessing
 from segwright.preprocessing.store import PreprocessedStore
 from segwright.results import FINAL, LATEST, Fold, FoldFolder, ModelFolder
+from segwright.task import Task
 from segwright.training.continuation import Start, choose_start, refuse_other_plan
 from segwright.training.interrupts import StopRequest, stop_on_signals
 from segwright.training.loop import run_training
@@ -104,7 +105,8 @@ def train(
     split = _split(preprocessed_folder / "splits_final.json", fold, store)
     trainer = _make_trainer(trainer_class, plan, configuration, fold, description, device)
     plan = replace(trainer.plan, where=plan.where)  # a user's class may have changed it
-    refuse_other_preprocessing(store.folder, plan, plan.configuration(configuration), description)
+    task = Task(plan, plan.configuration(configuration), description)
+    refuse_other_preprocessing(store.folder, task)
     reader = reader_named(plan.image_reader_writer)
     require_usable_cases(store, split.val, reader=reader, file_ending=description.file_ending)
     model = model_folder_of(results_folder, trainer_class, plan, configuration)
@@ -112,9 +114,7 @@ def train(
     folder = model.fold(fold)
     with _locked(model.lock_file(fold), folder.path):
         start = choose_start(folder, configuration, resume=resume, chosen=checkpoint)
-        accepted = refuse_other_plan(
-            plan, description, configuration, model=model, fold=fold, start=start, accept=accept_plan
-        )
+        accepted = refuse_other_plan(task, model=model, fold=fold, start=start, accept=accept_plan)
         moved = None if start is not None and start.in_place else _move_aside(folder)
         folder.path.mkdir(exist_ok=moved is None)  # what is put back takes the place of nothing but this
         with _put_back_if_refused(moved, folder.path):

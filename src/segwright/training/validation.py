@@ -89,9 +89,7 @@ def require_usable_cases(
 
 def _predictor(trainer: Trainer) -> Predictor:
     return Predictor(
-        plan=trainer.plan,
-        configuration=trainer.configuration,
-        description=trainer.description,
+        task=trainer.task,
         networks=(trainer.network,),
         mirror_axes=trainer.mirror_axes,
         device=trainer.device,
