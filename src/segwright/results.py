@@ -183,8 +183,8 @@ class ModelFolder:
         """When a training last wrote to one of the folds, in seconds since 1970; 0 where none has begun."""
         return max((fold.path.stat().st_mtime for fold in self.folds()), default=0.0)
 
-    def require(self) -> None:
-        """Refuse a folder that is not that of a model, naming models near it.
+    def require(self, option: str = "") -> None:
+        """Refuse a folder that is not that of a model, naming models near it, and the `option` that named it.
 
         Raises:
             MissingFileError
@@ -198,7 +198,7 @@ class ModelFolder:
         models = sorted(str(file.parent) for file in near if file.is_file() and ModelFolder(file.parent).plans_name)
         raise MissingFileError(
             message(
-                self.path,
+                f"{option} {self.path}".lstrip(),
                 expected="a model folder, Trainer__plans__configuration, with plans.json in it",
                 got="one without plans.json" if self.path.is_dir() else "no such folder",
                 remedy=f"Try {' or '.join(models)}." if models else "Train the model, or correct the path.",

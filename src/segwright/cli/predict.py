@@ -77,7 +77,7 @@ def predict(
     from segwright.inference import Predictor, predict_folder
 
     terminal = Terminal.open()
-    ModelFolder(model).require()
+    ModelFolder(model).require("--model")
     if os.path.realpath(input_folder) == os.path.realpath(output_folder):
         raise SettingsError(
             message(
