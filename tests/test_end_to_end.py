@@ -78,7 +78,7 @@ def test_every_step(
 
     train("Whole")
     assert "--continue" in train("Stopped", code=130)
-    assert "Going on from" in train("Stopped", "--continue")
+    assert "Continuing from" in train("Stopped", "--continue")
     whole, stopped = weights("Whole"), weights("Stopped")
     assert whole.keys() == stopped.keys()
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
@@ -140,7 +140,7 @@ def test_a_small_configuration_of_ones_own_learns_and_its_report_is_kept_full(
     # More iterations go on from there, and what a newer model would predict otherwise is predicted anew.
     before = (predicted / "ballTs_000.nii.gz").stat().st_mtime_ns
     assert main([*words, "--epochs", "2", "--iterations-per-epoch", "2"]) == 0
-    assert "Going on from" in capsys.readouterr().err
+    assert "Continuing from" in capsys.readouterr().err
     assert (predicted / "ballTs_000.nii.gz").stat().st_mtime_ns > before
 
     # A report made later is as full as that of the run.

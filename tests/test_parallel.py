@@ -234,7 +234,7 @@ def test_what_workers_are_forked_from_may_die_while_it_imports(tmp_path: Path, d
                 results = parallel.run_cases(itself, [1, 2, 3], workers=2, case_id=str, what="sums")
                 print(sum(result for _, result in results))
             except SettingsError as error:
-                print("no worker" if "expected that they start" in str(error) else error)
+                print("no worker" if "worker processes:" in str(error) else error)
         """,
     )
     assert run.stdout == f"{expected}\n"

@@ -1,4 +1,4 @@
-"""Crop an image to what is not zero, as nnU-Net v2 does before it measures or preprocesses a case."""
+"""Crop an image to its nonzero region, as nnU-Net v2 does before it measures or preprocesses a case."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ OUTSIDE = -1
 """Value in a label map of unlabelled voxels outside the nonzero region."""
 
 BoundingBox = list[list[int]]
-"""Half-open [[first, end], ...], one pair an axis."""
+"""Half-open [[first, end], ...], one pair per axis."""
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> BoundingBox:
-    """Smallest box around the true voxels; the whole array where there are none."""
+    """Smallest box around the true voxels; the whole array if there are none."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
@@ -64,7 +64,7 @@ def _any_nonzero(image: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill what cannot be reached from the border through faces; equal to `scipy.ndimage.binary_fill_holes`.
+    """Fill the holes, which no face-connected path joins to the border; equal to `scipy.ndimage.binary_fill_holes`.
 
     One labelling of the background instead of a dilation repeated until nothing changes.
     """

@@ -1,16 +1,16 @@
 """Every error Segwright raises on purpose.
 
-SegwrightError                    something the user can mend; the command line prints it and exits with 2
+SegwrightError                    an error the user can fix; the command line prints it and exits with 2
 ├── DatasetError (ValueError)         dataset.json, the cases it names, or the splits are wrong
 ├── MissingFileError (FileNotFoundError)  a file or folder that must exist does not
-├── ImageError (OSError)              an image file cannot be read or written, or holds what it must not
+├── ImageError (OSError)              an image file cannot be read or written, or holds invalid values
 ├── WriteError (OSError)              a file cannot be written: the disk is full, or the folder is read-only
 ├── GeometryError (ValueError)        images that belong together disagree in shape, spacing or position
 ├── PlanError (ValueError)            a plans file, fingerprint or configuration is wrong
 ├── SettingsError (ValueError)        a training or prediction setting is out of its range, or unknown
 ├── TrainerError (LookupError)        a trainer class cannot be found or used
-├── CheckpointError (ValueError)      a checkpoint is torn, foreign or does not fit the network
-├── TrainingError (RuntimeError)      training cannot go on (non-finite loss, a batch that cannot be loaded)
+├── CheckpointError (ValueError)      a checkpoint is damaged, foreign or does not fit the network
+├── TrainingError (RuntimeError)      training cannot continue (non-finite loss, a batch that cannot be loaded)
 ├── CasesFailedError (RuntimeError)   some cases of a cohort failed, the others are done
 └── LockedError (RuntimeError)        another process works on the same folder
 """
@@ -23,7 +23,7 @@ _LONGEST_PART = 1000
 
 
 class SegwrightError(Exception):
-    """Base of all errors that the user can mend. `str()` is one message: what, where, expected, got, remedy."""
+    """Base of all errors that the user can fix. `str()` is one message: what, where, expected, got, remedy."""
 
 
 class DatasetError(SegwrightError, ValueError):
@@ -35,7 +35,7 @@ class MissingFileError(SegwrightError, FileNotFoundError):
 
 
 class ImageError(SegwrightError, OSError):
-    """An image file cannot be read or written, or holds values that it must not."""
+    """An image file cannot be read or written, or holds invalid values."""
 
 
 class WriteError(SegwrightError, OSError):
@@ -59,11 +59,11 @@ class TrainerError(SegwrightError, LookupError):
 
 
 class CheckpointError(SegwrightError, ValueError):
-    """A checkpoint is torn, refused as unsafe, or does not fit the network."""
+    """A checkpoint is damaged, refused as unsafe, or does not fit the network."""
 
 
 class TrainingError(SegwrightError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class LockedError(SegwrightError, RuntimeError):

@@ -1,8 +1,8 @@
 """What is measured on the raw data before planning: spacings, shapes, intensities of the foreground.
 
 The numbers are nnU-Net v2's, its random samples included. nnU-Net collects a hundred million sampled voxels and takes
-their statistics; here each case hands over the distinct values with their counts, which says the same in less memory.
-All cases draw from one and the same stream of random numbers, so a process makes it once.
+their statistics; here each case returns its distinct values with counts, which is equivalent and takes less memory.
+All cases use the same stream of random numbers, so a process generates it once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INTENSITY_KEYS = ("max", "mean", "median", "min", "percentile_00_5", "percentile
 _TOTAL_SAMPLES = 10e7
 _SAMPLING_SEED = 1234
 _FRACTIONS = (0.005, 0.5, 0.995)
-# Random numbers that a process keeps, of 4 bytes each.
+# Random numbers that a process keeps, 4 bytes each.
 _MAX_KEPT = 1 << 23
 _MAX_DRAWN_AT_ONCE = 1 << 20
 _BLOCK = 1 << 12
@@ -41,10 +41,10 @@ _BLOCK = 1 << 12
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Measurements of a data set. Spacings and shapes are one (z, y, x) a case, in the order of the case ids.
+    """Measurements of a data set. Spacings and shapes are one (z, y, x) per case, in the order of the case ids.
 
     `foreground_intensity_properties_per_channel` maps the channel's number, as text, to the statistics of
-    `INTENSITY_KEYS`; `median_relative_size_after_cropping` is the share of voxels that cropping to nonzero leaves.
+    `INTENSITY_KEYS`; `median_relative_size_after_cropping` is the fraction of voxels left by cropping to nonzero.
     """
 
     spacings_mm: tuple[tuple[float, ...], ...]
@@ -75,7 +75,7 @@ class Fingerprint:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Give the file's content, with nnU-Net's keys in nnU-Net's order."""
+        """Return the file's content, with nnU-Net's keys in nnU-Net's order."""
         return {
             "foreground_intensity_properties_per_channel": {
                 channel: {key: properties[key] for key in INTENSITY_KEYS}
@@ -102,7 +102,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, eq=False)
 class CaseMeasurement:
-    """What one case adds to the fingerprint."""
+    """Contribution of one case to the fingerprint."""
 
     spacing_mm: tuple[float, ...]
     shape_after_crop: tuple[int, ...]
@@ -121,10 +121,10 @@ class _Samples:
 def fingerprint_dataset(
     dataset: RawDataset, *, workers: int | None = 1, progress: Progress | None = None
 ) -> Fingerprint:
-    """Measure every training case. `workers` of None are as many as cores and memory allow.
+    """Measure every training case. `workers=None` uses as many as cores and memory allow.
 
     Raises:
-        CasesFailedError: naming each case that cannot be read or measured; all others were tried as well.
+        CasesFailedError: naming each case that cannot be read or measured; all others were tried, too.
         DatasetError: no case has any foreground.
     """
     num_channels = len(dataset.description.channel_names)
@@ -159,12 +159,12 @@ Measure = Callable[[Case, Image, Image], CaseMeasurement]
 
 
 def case_measure(dataset: RawDataset) -> Measure:
-    """What measures a case of `dataset`, for whoever reads the cases anyway; it can be sent to another process."""
+    """The measurement of a case of `dataset`, for callers that read the cases anyway; it can be pickled."""
     return partial(_measure_case, num_samples=int(_TOTAL_SAMPLES // len(dataset.cases)))
 
 
 def combine_measurements(measured: Mapping[str, CaseMeasurement], dataset: RawDataset) -> Fingerprint:
-    """Make the fingerprint of what was measured of every case, by its id.
+    """Combine the measurements of all cases, by case id, into the fingerprint.
 
     Raises:
         DatasetError: no case has any foreground.
@@ -187,7 +187,7 @@ def _measure_case(case: Case, image: Image, label_map: Image, *, num_samples: in
     cropped = [channel[inside] for channel in image.array]
     drawn = _times_drawn(int(np.count_nonzero(foreground)), num_samples, len(cropped))
     return CaseMeasurement(
-        # whole numbers stay so in the file, as in nnU-Net's: 999, 1, 1 for pictures
+        # integers stay integers in the file, as in nnU-Net's: 999, 1, 1 for 2D images
         spacing_mm=tuple(mm if isinstance(mm, int) else float(mm) for mm in image.properties["spacing"]),
         shape_after_crop=foreground.shape,
         relative_size=float(np.prod(foreground.shape) / np.prod(image.array.shape[1:])),
@@ -215,7 +215,7 @@ def _times_drawn(num_values: int, num_samples: int, num_channels: int) -> Iterat
 
 
 def _places_after(chosen: NDArray[np.bool_], counts: Sequence[int]) -> list[int]:
-    """Where a number of chosen places ends, for ascending numbers, as far as there are so many."""
+    """Index after the last of each number of chosen elements, for ascending numbers, as far as there are that many."""
     whole = chosen[: chosen.size // _BLOCK * _BLOCK]
     reached = np.cumsum(np.count_nonzero(whole.reshape(-1, _BLOCK), axis=1))
     places = []
@@ -241,7 +241,7 @@ def _times_drawn_slowly(num_values: int, num_samples: int, num_channels: int) ->
 
 @lru_cache(maxsize=1)
 def _random_numbers(count: int) -> NDArray[np.uint32]:
-    """The first numbers of the generator that every case is sampled with."""
+    """The first numbers of the random generator that all cases are sampled with."""
     return np.random.RandomState(_SAMPLING_SEED).randint(0, 1 << 32, size=count, dtype=np.uint32)
 
 
@@ -262,7 +262,7 @@ def require_finite(image: NDArray[np.float32], where: str) -> None:
         ImageError: with the channel and the number of voxels.
     """
     for number, channel in enumerate(image):
-        # a sum is finite only if all its terms are; they are looked at one by one only where it is not
+        # a sum is finite only if all its terms are; the terms are checked only if it is not
         with np.errstate(invalid="ignore"):
             if np.isfinite(channel.sum(dtype=np.float64)):
                 continue
@@ -271,14 +271,14 @@ def require_finite(image: NDArray[np.float32], where: str) -> None:
             message(
                 where,
                 expected=f"finite numbers in channel {number}",
-                got=f"{bad} of {channel.size} voxels NaN or infinite",
+                got=f"{bad} of {channel.size} voxels are NaN or infinite",
                 remedy="Repair or remove the case.",
             )
         )
 
 
 def require_same_shape(image: NDArray[np.float32], label_map: NDArray[Any], where: str) -> None:
-    """Refuse a label map (1, z, y, x) that is not as large as its image (c, z, y, x).
+    """Refuse a label map (1, z, y, x) whose shape differs from its image's (c, z, y, x).
 
     Raises:
         GeometryError

@@ -1,4 +1,4 @@
-"""Compiled kernels for the loops that no array library expresses without waste. They release the GIL.
+"""Compiled kernels for loops that array libraries cannot express efficiently. They release the GIL.
 
 Axis tables describe resampling along one axis, made by `segwright.preprocessing.operators`: `taps` int64 (3, n) holds
 for each output position the lower, upper and nearest input index, `weights` float64 (2, n) those of the first two.
@@ -29,13 +29,13 @@ def interpolate_labels(
 ) -> None:
     """Write to `out` the label with the largest trilinearly interpolated indicator; arrays are (z, y, x).
 
-    Of labels that share the largest value the nearest voxel's wins, else the smallest. The weights of a cell's 8
+    In a tie, the nearest voxel's label wins, otherwise the smallest. The weights of a cell's 8
     corners sum to 1, so a label with more than half of them wins whatever the others are: the cost hardly depends on
-    the number of labels. Each row is done in passes over fewer and fewer voxels, so that branches are well predicted:
-    all; those whose nearest column disagrees; those where the nearest label has no sure majority.
+    the number of labels. Each row is processed in passes over ever fewer voxels, so that branches are well predicted:
+    all; those whose nearest column disagrees; those where the nearest label has no certain majority.
     """
     size, new_size = labels.shape[2], out.shape[2]
-    # unsigned, because numba would look for negative indices each time
+    # unsigned, because numba would check for negative indices each time
     lower, upper, nearest = x_taps[0].astype(np.uintp), x_taps[1].astype(np.uintp), x_taps[2].astype(np.uintp)
     farther = lower + upper - nearest
     near_weights, far_weights = np.maximum(x_weights[0], x_weights[1]), np.minimum(x_weights[0], x_weights[1])
@@ -132,7 +132,7 @@ def _largest(
     values: NDArray[np.int16],
     scores: NDArray[np.float64],
 ) -> Any:
-    """Label with the largest interpolated indicator, by the whole rule. `values` and `scores` are room for 8."""
+    """Label with the largest interpolated indicator, by the whole rule. `values` and `scores` are buffers of 8."""
     count = 0
     for row, row_weight in zip(rows, weights):  # noqa: B905, numba has no strict
         for x, weight in ((x0, row_weight * w0), (x1, row_weight * w1)):

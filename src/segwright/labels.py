@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segwright.errors import DatasetError, message
 
 LabelOrRegion = int | tuple[int, ...]
-LARGEST_LABEL = 65_535  # of uint16, which label maps are written in
+LARGEST_LABEL = 65_535  # maximum of uint16, in which label maps are written
 IGNORE = "ignore"
 
 
@@ -48,9 +48,9 @@ class Labels:
             raise DatasetError(
                 message(
                     f"{where}, key 'labels'",
-                    expected=f"at most {LARGEST_LABEL + 1} labels, as many as a label map can tell apart",
+                    expected=f"at most {LARGEST_LABEL + 1} labels, as many as a label map can hold",
                     got=len(labels),
-                    remedy="Declare the classes to be learned only; single objects of a class are no labels.",
+                    remedy="Declare only the classes to be learned; the individual objects of a class are not labels.",
                 )
             )
         values = tuple((str(name), _parse_value(name, value, where)) for name, value in labels.items())
@@ -118,12 +118,12 @@ class Labels:
 
     @property
     def classes(self) -> tuple[LabelOrRegion, ...]:
-        """What is scored and sampled as foreground: the regions where there are any, else the foreground labels."""
+        """The classes scored and sampled as foreground: regions if there are any, otherwise foreground labels."""
         return self.foreground_regions if self.has_regions else self.foreground_labels
 
     @property
     def num_outputs(self) -> int:
-        """Output channels of the network: one a region, or one a label with background."""
+        """Output channels of the network: one per region, or one per label with background."""
         return len(self.foreground_regions) if self.has_regions else len(self.all_labels)
 
     @property
@@ -133,12 +133,12 @@ class Labels:
 
     @property
     def allowed_values(self) -> frozenset[int]:
-        """Values that may stand in a label map."""
+        """Values that a label map may contain."""
         extra = () if self.ignore_label is None else (self.ignore_label,)
         return frozenset((*self.all_labels, *extra))
 
     def name_of(self, value: LabelOrRegion) -> str:
-        """Declared name of a label or region, or its value in words where it has none."""
+        """Declared name of a label or region, or its value as text if it has none."""
         return self._names.get(_as_tuple(value), str(value))
 
     @cached_property
@@ -146,9 +146,9 @@ class Labels:
         return {_as_tuple(value): name for name, value in reversed(self.values)}
 
     def targets(self, label_map: NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """Training targets of a label map (1, ...): the map itself, as the losses of plain labels take it, the ignore
-        label among its values; with regions one boolean channel a region, (k, ...), and with an ignore label another
-        one for it at the end.
+        """Training targets of a label map (1, ...): the map itself, as used by the losses of plain labels, the ignore
+        label among its values; with regions one boolean channel per region, (k, ...), and with an ignore label one more
+        for it at the end.
 
         Source: nnU-Net v2, `ConvertSegmentationToRegionsTransform`.
         """
@@ -159,18 +159,18 @@ class Labels:
 
     @property
     def drawing_order(self) -> tuple[int, ...] | None:
-        """The value that each region is written as, drawn in this order; None where the highest output wins."""
+        """The value that each region is written as, drawn in this order; None if the highest output wins."""
         return self.regions_class_order if self.has_regions else None
 
     def label_map_of(self, decided: NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """Label map of what was decided of the network's outputs: with regions values that were drawn, and otherwise
-        numbers of channels, which stand for the labels in ascending order."""
+        """Label map of the decision per voxel: with regions the values that were drawn, otherwise channel numbers,
+        which stand for the labels in ascending order."""
         return decided if self.has_regions else np.asarray(self.all_labels)[decided]
 
     @property
     def label_map_dtype(self) -> np.dtype[Any]:
         """Type of a written label map: uint8 below 255 foreground labels, as nnU-Net writes, if it can hold their
-        values; else uint16."""
+        values; otherwise uint16."""
         largest = max((*self.all_labels, *(self.regions_class_order or ())))
         return np.dtype(np.uint8 if len(self.foreground_labels) < 255 and largest < 256 else np.uint16)
 

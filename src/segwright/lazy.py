@@ -1,15 +1,15 @@
-"""Names of a package that are imported when they are first asked for, so that importing the package costs nothing."""
+"""Import the names of a package on first use, so that importing the package costs nothing."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # nothing is imported before the command can be interrupted in silence
+TYPE_CHECKING = False  # nothing is imported before the command can be interrupted without a traceback
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
 
 def lazy(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package; `places` has the module of each name, and `:other` where it is called so."""
+    """Make the `__getattr__` of a package; `places` maps each name to its module, with `:other` if named so there."""
 
     def get(name: str) -> Any:
         import importlib

@@ -1,8 +1,8 @@
-"""Work on many cases at once, in processes that are few, live long and may die without taking the rest with them.
+"""Work on many cases at once, in a few long-lived processes, any of which may die without stopping the rest.
 
-A worker holds one case at a time, so the process that is killed (mostly by the system, for want of memory) names the
-case it was killed for. Nothing of the caller's threads or locks is inherited: workers are started afresh (`spawn`), or
-on Linux forked from a process that was, and that imported what they need once for all (`forkserver`).
+A worker holds one case at a time, so a process that is killed (mostly by the system, out of memory) identifies the
+case. Workers inherit none of the caller's threads or locks: they are started from scratch (`spawn`), or on Linux
+forked from a clean process that has imported what they need (`forkserver`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many cases are done, and how many there are."""
+"""Called with the name of the work, the number of finished cases, and the total."""
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -51,12 +51,12 @@ LAUNCHER = "segwright"
 _LONGEST_SOCKET_FOLDER = 89
 _SHARE_OF_MEMORY_TO_USE = 0.8
 _MOST_WORKERS_A_CORE = 8
-_ALWAYS_ALLOWED_WORKERS = 32  # numbers that were written for a larger machine
+_ALWAYS_ALLOWED_WORKERS = 32  # numbers chosen for a larger machine
 
 
 @dataclass(frozen=True)
 class CaseFailure:
-    """Why a case could not be done. `expected` is True for a `SegwrightError`, a mistake that the user can mend."""
+    """Why a case failed. `expected` is True for a `SegwrightError`, which the user can fix."""
 
     case_id: str
     error: str
@@ -65,9 +65,9 @@ class CaseFailure:
 
     @classmethod
     def of(cls, case_id: str, error: Exception) -> CaseFailure:
-        """Describe `error`; one that Segwright did not raise itself is told with the place that raised it."""
+        """Describe `error`; if Segwright did not raise it itself, with the line that raised it."""
         expected = isinstance(error, SegwrightError)
-        text = str(error) or ("the memory did not suffice" if isinstance(error, MemoryError) else "no message")
+        text = str(error) or ("out of memory" if isinstance(error, MemoryError) else "no message")
         if not expected:
             frames = traceback.extract_tb(error.__traceback__)
             place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
@@ -91,14 +91,14 @@ def run_cases(
     what: str,
     progress: Progress | None = None,
 ) -> Iterator[tuple[T, R | CaseFailure]]:
-    """Apply `function` to every item and yield (item, result) as they are done, in any order.
+    """Apply `function` to every item and yield (item, result) as they finish, in any order.
 
-    A case that raises, or whose worker is killed, yields a `CaseFailure` and the rest goes on. At most one result a
-    worker waits to be taken. With `workers` of 1 or less everything runs in this process. `function` is a function
+    A case that raises, or whose worker is killed, yields a `CaseFailure` and the rest goes on. At most one result per
+    worker waits to be consumed. With `workers` of 1 or less everything runs in this process. `function` is a function
     of a module, or a `functools.partial` of one. Leaving the iteration early, and Ctrl-C, end the workers.
 
     Raises:
-        SettingsError: if no worker process can be started, or far more are asked for than there are cores.
+        SettingsError: if no worker process can be started, or far more are requested than there are cores.
     """
     refuse_too_many_workers(workers)
     if progress is not None:
@@ -116,7 +116,7 @@ def run_cases(
 
 
 def refuse_too_many_workers(workers: int) -> None:
-    """Refuse a number of processes that only a slip of the pen asks for: above 32, and above 8 for each core.
+    """Refuse a number of processes that can only be a typo: above 32 and above 8 per core.
 
     Raises:
         SettingsError
@@ -127,18 +127,18 @@ def refuse_too_many_workers(workers: int) -> None:
         raise SettingsError(
             message(
                 "workers",
-                expected=f"at most {most} processes on this machine, which has {cores} cores for them",
+                expected=f"at most {most} processes on this machine with {cores} usable cores",
                 got=workers,
-                remedy="Leave the number out to have as many as cores and memory allow.",
+                remedy="Leave the number out to use as many as cores and memory allow.",
             )
         )
 
 
 def prepare_workers(modules: Sequence[str]) -> None:
-    """Begin to import what workers will need, in the process that they are forked from, while this process goes on.
+    """Start importing what workers need, in the process that they are forked from, in the background.
 
-    To be called early, before work that takes a while. It is nothing but time that is saved: workers import what is
-    not there. Does nothing where processes are not forked, or where that process is there, or on a single core.
+    Call it early, before work that takes a while. It only saves time: workers import whatever is missing. Does nothing
+    if workers are not forked, if that process exists already, or on a single core.
     """
     if available_cores() == 1 or not _can_fork():
         return
@@ -152,7 +152,7 @@ def prepare_workers(modules: Sequence[str]) -> None:
 
 
 def _can_fork() -> bool:
-    """Whether there is a process to fork workers from: it is asked by a socket in the folder of temporary files."""
+    """Whether there is a process to fork workers from; it listens on a socket in the temporary folder."""
     if sys.platform != "linux":
         return False
     try:
@@ -164,12 +164,12 @@ def _can_fork() -> bool:
 def _end_preparing() -> None:
     """End the process that workers are forked from, so that it does not outlive this one.
 
-    It has nothing to tidy up; left to end by itself it would take a quarter of a second to free what it imported.
+    It has nothing to clean up; exiting by itself it would take a quarter of a second to free what it imported.
     """
     from multiprocessing import forkserver
 
     server: Any = forkserver._forkserver
-    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever presses Ctrl-C twice gets no traceback
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # no traceback on a second Ctrl-C
     try:
         if server._forkserver_pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -186,7 +186,7 @@ def _modules_of(function: Callable[..., Any]) -> list[str]:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Have a new process begin with the settings for one thread: libraries read them when they are loaded."""
+    """Start a new process with the settings for one thread: libraries read them when they are loaded."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
@@ -246,7 +246,7 @@ def _run_in_workers(
 
 
 def _receive(connection: Connection) -> tuple[Any, ...] | None:
-    """Answer of a worker as a tuple: empty when it has just become ready; None when it is dead."""
+    """A worker's answer as a tuple: empty if it has just become ready; None if it is dead."""
     try:
         answer: tuple[Any, ...] = connection.recv()
     except (EOFError, OSError):
@@ -288,12 +288,12 @@ def _start_worker(team: dict[Connection, _Worker[T]], function: Callable[[T], An
 
 
 def _begins(process: BaseProcess) -> bool:
-    """Start a process. False if what it is forked from dies meanwhile, and its successor too, while it imports."""
+    """Start a process. False if the process it is forked from dies while importing, and its successor too."""
     for _ in range(_ATTEMPTS_TO_START):
         try:
             process.start()
         except (EOFError, ConnectionError):
-            time.sleep(_SECONDS_TO_END)  # before it has ended no other is begun
+            time.sleep(_SECONDS_TO_END)  # it must end before another is started
         else:
             return True
     return False
@@ -301,11 +301,11 @@ def _begins(process: BaseProcess) -> bool:
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Let a new process begin with Ctrl-C blocked, so that one pressed while it starts up prints no traceback."""
+    """Start a new process with Ctrl-C blocked, so that pressing it during start-up prints no traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # at its own start, which comes with that of others, it unblocks Ctrl-C
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C itself once it runs
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -315,7 +315,7 @@ def _interrupts_held_back() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _launcher_hidden() -> Iterator[None]:
-    """Keep a new process from running the script `segwright`, which imports the command line, as its main module."""
+    """Keep a new process from importing the script `segwright`, and with it the command line, as its main module."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     if file is None or Path(file).name != LAUNCHER:
@@ -350,10 +350,10 @@ def _end_workers(team: dict[Connection, _Worker[T]], *, at_once: bool) -> None:
 def _why_it_died(process: BaseProcess) -> str:
     name = signal_name(process.exitcode)
     if name is None:
-        return f"the worker process ended by itself with exit code {process.exitcode} before the case was done."
+        return f"the worker process exited with code {process.exitcode} before the case was finished."
     if name == "SIGKILL":
         return (
-            "the worker process was killed by the system (SIGKILL), probably because the memory did not suffice. "
+            "the worker process was killed by the system (SIGKILL), probably because it ran out of memory. "
             "Use fewer workers, or a machine with more memory."
         )
     return f"the worker process crashed ({name}), most likely in a library that reads or computes this case."
@@ -363,10 +363,10 @@ def _no_worker_starts() -> SettingsError:
     return SettingsError(
         message(
             "worker processes",
-            expected="that they start",
-            got="that each ended before its first case",
-            remedy="In a script of your own put the call under `if __name__ == '__main__':`, or use one worker, "
-            "which needs no other process. With little memory free, use fewer.",
+            expected="processes that start",
+            got="processes that ended before their first case",
+            remedy="In your own script, put the call under `if __name__ == '__main__':`, or use one worker, "
+            "which needs no extra process. If memory is short, use fewer.",
         )
     )
 
@@ -406,7 +406,7 @@ def _leave(signal_number: int, frame: object) -> None:
 
 
 def _limit_loaded_libraries() -> None:
-    """Set libraries to one thread that were loaded before the environment variables could say so."""
+    """Limit libraries that were loaded before the environment variables were set to one thread."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
@@ -422,14 +422,14 @@ def available_cores() -> int:
 
 
 def available_memory_bytes() -> int:
-    """Bytes of memory that this process can still take: what is free, within its control groups' limits."""
+    """Bytes of memory that this process can still use: free memory, within its control groups' limits."""
     return max(0, min(_system_memory_bytes(Path("/")), _cgroup_memory_bytes(Path("/"))))
 
 
 def workers_for(tasks: int, memory_per_worker_bytes: int) -> int:
-    """Say how many workers suit `tasks` cases that need so much memory each; at least 1.
+    """Number of workers for `tasks` cases that need this much memory each; at least 1.
 
-    Leaves a fifth of the available memory alone.
+    Leaves a fifth of the available memory free.
     """
     fitting = int(available_memory_bytes() * _SHARE_OF_MEMORY_TO_USE) // max(1, memory_per_worker_bytes)
     return max(1, min(tasks, available_cores(), fitting))
@@ -466,7 +466,7 @@ def _cgroup_memory_bytes(root: Path) -> int:
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and all above it: version 2 for controller "", else version 1."""
+    """Folders of this process's control group and all above it: version 2 for controller "", otherwise version 1."""
     base = root / "sys/fs/cgroup" / controller
     own = "/"
     for line in _lines(root / "proc/self/cgroup"):
@@ -482,7 +482,7 @@ def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _reclaimable_bytes(path: Path) -> int:
-    """Bytes of the file cache that the system gives up when memory is asked for."""
+    """Bytes of file cache that the system can reclaim."""
     values = dict(line.split(" ", 1) for line in _lines(path) if " " in line)
     value = values.get("total_inactive_file", values.get("inactive_file", "0"))
     return int(value) if value.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and what a process that was ended was ended by."""
+"""Child processes that never outlive their parent, and the signal that ended a process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SIGNAL_AT_DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def end_with_parent(parent: int) -> None:
-    """Have this process end as soon as the process `parent`, which asked for it, is gone, however that ended.
+    """Exit as soon as the process `parent` is gone, however it ended.
 
-    To be called in the child. Linux does it where `parent` forked this process itself; elsewhere a thread waits for it.
+    Call it in the child. Linux does it if `parent` forked this process itself; otherwise a thread waits for it.
     """
     python_parent = multiprocessing.parent_process()
     if sys.platform == "linux" and (python_parent is None or os.getppid() == parent):
         ctypes.CDLL(None).prctl(_SIGNAL_AT_DEATH_OF_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended just before
+        if os.getppid() != parent:  # it has just ended
             os._exit(1)
     elif python_parent is not None:
         threading.Thread(target=_end_after, args=(python_parent.sentinel,), daemon=True).start()

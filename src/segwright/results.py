@@ -1,10 +1,10 @@
 """The folder of one trained model, `Trainer__plans__configuration`, as nnU-Net v2 lays it out.
 
-Everything that knows names in it is here:
+All its file names are defined here:
 
-plans.json, dataset.json, dataset_fingerprint.json    what the model was made with
-fold_0 ... fold_4, fold_all/                          a training each: `FoldFolder`
-earlier_fold_0_<time>/                                trainings that a new one took the place of
+plans.json, dataset.json, dataset_fingerprint.json    what the model was trained with
+fold_0 ... fold_4, fold_all/                          one training each: `FoldFolder`
+earlier_fold_0_<time>/                                trainings that a new one replaced
 predictions_imagesTs_fold_0/                          test cases, predicted and scored by `run`
 report.html                                           what `report` and `run` write
 """
@@ -46,7 +46,7 @@ def parse_fold(text: str) -> Fold:
 
 @dataclass(frozen=True)
 class FoldFolder:
-    """The training of one fold, which may not have begun."""
+    """The training of one fold, which may not have started."""
 
     path: Path
     fold: Fold
@@ -63,7 +63,7 @@ class FoldFolder:
 
     @property
     def log(self) -> Path:
-        """Events of the training, a JSON object a line."""
+        """Events of the training, one JSON object per line."""
         return self.path / "training_log.jsonl"
 
     @property
@@ -78,15 +78,15 @@ class FoldFolder:
 
     @property
     def is_trained(self) -> bool:
-        """Whether a training came to its end here."""
+        """Whether a training was completed here."""
         return (self.path / FINAL).is_file()
 
     def checkpoints(self) -> tuple[Path, ...]:
-        """The checkpoints there are, the one that `--continue` goes on from first (nnU-Net's order)."""
+        """The existing checkpoints, in the order in which `--continue` tries them (nnU-Net's order)."""
         return tuple(path for name in (FINAL, LATEST, BEST) if (path := self.path / name).is_file())
 
     def name_if_moved_aside(self) -> Path:
-        """Where the training is kept when another takes its place: nnU-Net does not take it for a fold."""
+        """Where the training is kept when another replaces it; nnU-Net does not take the name for a fold."""
         now = datetime.now().strftime("%Y%m%d_%H%M%S_%f")
         return self.path.with_name(f"earlier_{self.path.name}_{now}")
 
@@ -99,7 +99,7 @@ class ModelFolder:
 
     @classmethod
     def named(cls, results: Path, *, trainer: str, plans: str, configuration: str) -> ModelFolder:
-        """The folder of a model in a data set's `results`, there or not.
+        """The folder of a model in a data set's `results`, whether or not it exists.
 
         Raises:
             SettingsError: the name cannot be that of a folder.
@@ -109,7 +109,7 @@ class ModelFolder:
 
     @classmethod
     def all_in(cls, results: Path, *, plans: str, configuration: str | None = None) -> tuple[ModelFolder, ...]:
-        """The models of a data set with a plan in which a training has begun, sorted by name."""
+        """The models of a data set with a plan in which a training has started, sorted by name."""
         found = (cls(path) for path in sorted(results.glob("*__*__*")) if path.is_dir())
         return tuple(
             model
@@ -119,17 +119,17 @@ class ModelFolder:
 
     @property
     def trainer_name(self) -> str:
-        """Name of the trainer class, by the folder's name; empty where that is not a model's."""
+        """Name of the trainer class, from the folder's name; empty if that is not a model's."""
         return self._part("trainer")
 
     @property
     def plans_name(self) -> str:
-        """Name of the plan, by the folder's name; empty where that is not a model's."""
+        """Name of the plan, from the folder's name; empty if that is not a model's."""
         return self._part("plans")
 
     @property
     def configuration_name(self) -> str:
-        """Name of the configuration, by the folder's name; empty where that is not a model's."""
+        """Name of the configuration, from the folder's name; empty if that is not a model's."""
         return self._part("configuration")
 
     def _part(self, name: str) -> str:
@@ -138,12 +138,12 @@ class ModelFolder:
 
     @property
     def plans(self) -> Path:
-        """The plan that the weights were made with."""
+        """The plan that the weights were trained with."""
         return self.path / "plans.json"
 
     @property
     def dataset(self) -> Path:
-        """The description of the data that the weights were made with."""
+        """The description of the data that the weights were trained on."""
         return self.path / "dataset.json"
 
     @property
@@ -152,7 +152,7 @@ class ModelFolder:
         return self.path / "report.html"
 
     def fold(self, fold: Fold | str) -> FoldFolder:
-        """The training of a fold, begun or not."""
+        """The training of a fold, started or not."""
         known = _fold(fold)
         return FoldFolder(self.path / f"fold_{known}", known)
 
@@ -165,11 +165,11 @@ class ModelFolder:
         return self.path / f"predictions_imagesTs_fold_{fold}"
 
     def folds(self) -> tuple[FoldFolder, ...]:
-        """The folds whose training has begun: the numbered ones ascending, then `all`."""
+        """The folds whose training has started: the numbered ones ascending, then `all`."""
         return tuple(sorted((fold for fold in self._fold_folders() if fold.has_begun), key=_by_number))
 
     def earlier(self) -> tuple[FoldFolder, ...]:
-        """Trainings that a new one of their fold took the place of, sorted by name."""
+        """Trainings that were replaced by a new one of their fold, sorted by name."""
         found = ((path, _EARLIER.fullmatch(path.name)) for path in sorted(self.path.glob("earlier_fold_*")))
         return tuple(FoldFolder(path, _fold(match[1])) for path, match in found if match)
 
@@ -180,7 +180,7 @@ class ModelFolder:
         )
 
     def last_trained_at(self) -> float:
-        """When a training last wrote to one of the folds, in seconds since 1970; 0 where none has begun."""
+        """When a training last wrote to one of the folds, in seconds since 1970; 0 if none has started."""
         return max((fold.path.stat().st_mtime for fold in self.folds()), default=0.0)
 
     def require(self, option: str = "") -> None:

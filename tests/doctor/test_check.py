@@ -252,7 +252,7 @@ def test_channels_listed_out_of_their_order_are_told(raw: RawFolder) -> None:
 
 def test_a_missing_folder_is_a_problem_a_missing_data_set_an_error(raw: RawFolder) -> None:
     shutil.rmtree(raw.folder / "labelsTr")
-    assert any("labelsTr: expected a folder of images, got nothing there" in text for text in texts(raw))
+    assert any("labelsTr: expected a folder of images, got no such folder" in text for text in texts(raw))
     (raw.folder / "dataset.json").unlink()
     with pytest.raises(MissingFileError, match=r"dataset\.json"):
         check(raw.folder)

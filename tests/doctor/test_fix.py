@@ -60,7 +60,7 @@ def test_a_sound_data_set_is_copied_byte_for_byte(raw, fix) -> None:
     (raw.folder / "notes" / "readme.txt").write_text("scanned on a Tuesday")
     (raw.folder / ".hidden").write_text("x")
     report = fix(raw.folder)
-    assert (report.changes, report.unmended, report.num_cases) == ((), (), 3)
+    assert (report.changes, report.unfixed, report.num_cases) == ((), (), 3)
     expected = contents(raw.folder)
     del expected[".hidden"]
     assert contents(report.copy) == expected
@@ -110,7 +110,7 @@ def test_values_that_could_be_anything_are_left_and_named(raw, fix) -> None:
         raw.write_labels(case_id, np.array([0, 7, 9], np.uint8)[VALUES])
     report = fix(raw.folder)
     assert told(report) == []
-    assert [change.text for change in report.unmended] == [
+    assert [change.text for change in report.unfixed] == [
         f"case {case_id}, labelsTr/{case_id}.mha: nothing says which declared label 7, 9 should be." for case_id in "bc"
     ]
     assert contents(report.copy) == contents(raw.folder)
@@ -123,7 +123,7 @@ def test_a_declared_value_never_takes_anothers_meaning(raw, fix) -> None:
     assert problem.remedy == "If the order is the same, this mapping mends the label maps: 2 -> 1, 3 -> 2."
     report = fix(raw.folder)
     assert told(report) == []
-    assert [change.what for change in report.unmended] == ["nothing says which declared label 3 should be"] * 3
+    assert [change.what for change in report.unfixed] == ["nothing says which declared label 3 should be"] * 3
 
 
 def test_values_that_keep_others_from_being_renumbered_are_named(raw, fix) -> None:
@@ -146,7 +146,7 @@ def test_test_labels_are_renumbered_too(raw, fix) -> None:
     report = fix(raw.folder)
     mended = sitk.GetArrayFromImage(sitk.ReadImage(str(report.copy / "labelsTs" / "a.mha")))
     np.testing.assert_array_equal(mended, VALUES)
-    assert [change.text for change in report.unmended] == [
+    assert [change.text for change in report.unfixed] == [
         "case b, labelsTs/b.mha: nothing says which declared label 5, 6, 7 should be."
     ]
     assert (report.copy / "labelsTs" / "b.mha").read_bytes() == (tests / "b.mha").read_bytes()
@@ -186,7 +186,7 @@ def test_label_maps_of_no_labels_are_left(raw, fix, stored: np.ndarray, said: st
     raw.write_labels("a", stored.astype(np.float32))
     report = fix(raw.folder)
     assert told(report) == []
-    assert [change.text for change in report.unmended] == [f"case a, labelsTr/a.mha: {said}."]
+    assert [change.text for change in report.unfixed] == [f"case a, labelsTr/a.mha: {said}."]
     assert contents(report.copy) == contents(raw.folder)
 
 
@@ -199,7 +199,7 @@ def test_label_maps_are_brought_onto_their_images_grid(raw, fix) -> None:
     assert [change.case_id for change in report.changes] == ["a", "b"]
     assert "spacing 1 x 1 x 1 mm (z, y, x) set to the image's, 3 x 1 x 1" in told(report)[0]
     assert "from shape (2, 12, 10) (z, y, x) to (4, 6, 5)" in told(report)[1]
-    assert [change.case_id for change in report.unmended] == ["c"]
+    assert [change.case_id for change in report.unfixed] == ["c"]
     np.testing.assert_array_equal(labels_of(report, "b"), np.repeat(VALUES[:2], 2, 0))
     problems = {problem.case_id for problem in check(report.copy).errors if problem.case_id}
     assert problems == {"c"}
@@ -215,7 +215,7 @@ def test_voxels_that_are_no_numbers_get_the_least_value(raw, fix) -> None:
     assert told(report) == [
         f"case a, imagesTr/a_0001.mha: 3 voxels that were NaN or infinite have the image's least value now, {least:g}."
     ]
-    assert [change.text for change in report.unmended] == [
+    assert [change.text for change in report.unfixed] == [
         "case b, imagesTr/b_0000.mha: expected at least one voxel that is a number, got none. Export it again."
     ]
     mended = sitk.ReadImage(str(report.copy / "imagesTr" / "a_0001.mha"))
@@ -271,7 +271,7 @@ def test_a_fold_of_copies_has_the_cases_that_they_were_copies_of(raw, fix) -> No
         {"train": ["b"], "val": ["a"]},
         *splits[3:],
     ]
-    assert [change.text for change in report.unmended] == [
+    assert [change.text for change in report.unfixed] == [
         f"splits_final.json: fold {fold}, key '{part}': none of its cases is in the copy, or all are in the other part."
         for fold, part in ((3, "train"), (4, "val"))
     ]
@@ -299,13 +299,13 @@ def test_a_damaged_case_is_copied_and_named(raw, fix) -> None:
     raw.image("b", 1).write_bytes(whole[: len(whole) // 2])
     report = fix(raw.folder)
     assert told(report) == []
-    assert [(change.case_id, change.file) for change in report.unmended] == [("b", "imagesTr/b_0001.mha")]
+    assert [(change.case_id, change.file) for change in report.unfixed] == [("b", "imagesTr/b_0001.mha")]
     assert contents(report.copy) == contents(raw.folder)
 
 
 def test_a_channel_on_another_grid_is_named(raw, fix) -> None:
     raw.write_image("b", 1, np.zeros((4, 6, 4)))
-    (change,) = fix(raw.folder).unmended
+    (change,) = fix(raw.folder).unfixed
     assert change.text.startswith("case b, imagesTr/b_0001.mha: expected the same shape (z, y, x) as b_0000.mha")
 
 
@@ -315,7 +315,7 @@ def test_a_case_whose_worker_fails_is_copied_and_named(raw, fix, monkeypatch: py
 
     monkeypatch.setattr("segwright.doctor.case_fix.place_on_image", fail)
     report = fix(raw.folder)
-    assert [change.case_id for change in report.unmended] == ["a", "b", "c"]
+    assert [change.case_id for change in report.unfixed] == ["a", "b", "c"]
     assert contents(report.copy) == contents(raw.folder)
 
 
@@ -371,11 +371,11 @@ def test_a_listed_case_of_too_few_channels_is_left_out_at_once(raw, tmp_path: Pa
         for case_id in raw.case_ids
     }
     raw.describe(dataset=entry)
-    said = "case a, dataset.json: left out: expected 2 images, one a channel, got 1."
+    said = "case a, dataset.json: left out: expected 2 images, one per channel, got 1."
     report = fix_dataset(raw.folder, tmp_path / "fixed")
     assert said in told(report)
     again = fix_dataset(report.copy, tmp_path / "again")
-    assert (again.changes, again.unmended, again.num_cases) == ((), (), 2)
+    assert (again.changes, again.unfixed, again.num_cases) == ((), (), 2)
 
 
 def test_a_listed_file_of_four_dimensions_stands_for_all_channels(raw, tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_a_listed_file_of_four_dimensions_stands_for_all_channels(raw, tmp_path:
         entry[case_id] = {"images": [f"{case_id}.mha"], "label": f"labelsTr/{case_id}.mha"}
     raw.describe(dataset=entry)
     report = fix_dataset(raw.folder, tmp_path / "fixed")
-    assert (report.num_cases, report.unmended) == (3, ())
+    assert (report.num_cases, report.unfixed) == (3, ())
     assert check(report.copy).ok
 
 
@@ -444,7 +444,7 @@ def test_folders_that_are_links_are_copied(raw, tmp_path: Path) -> None:
     for folder in ("imagesTr", "imagesTs"):
         (raw.folder / folder).symlink_to(tmp_path / folder)
     report = fix_dataset(raw.folder, tmp_path / "fixed")
-    assert (report.changes, report.unmended) == ((), ())
+    assert (report.changes, report.unfixed) == ((), ())
     assert (report.copy / "imagesTs" / "notes.txt").read_text() == "imagesTs"
     assert contents(report.copy / "imagesTr") == contents(tmp_path / "imagesTr")
 
@@ -495,7 +495,7 @@ def test_a_case_whose_name_is_not_utf8_is_left_out_and_does_not_stop_the_others(
     raw.write_labels("a", VALUES.astype(np.float32))
     report = fix_dataset(raw.folder, tmp_path / "fixed")
     assert {change.case_id for change in report.changes} == {None, "a", "M\udcfcller"}
-    assert report.unmended == ()
+    assert report.unfixed == ()
     assert {problem.case_id for problem in check(raw.folder).errors} == {None, "M\udcfcller"}
     assert check(report.copy).errors == ()
 
@@ -506,7 +506,7 @@ def test_a_link_to_itself_is_told_of_its_case_alone(raw, tmp_path: Path) -> None
     path.symlink_to(path.name)
     (problem,) = [problem for problem in check(raw.folder).errors if problem.kind == "unreadable"]
     assert (problem.case_id, problem.file) == ("b", "imagesTr/b_0001.mha")
-    assert "expected an image file, got a link to a file that is not there" in problem.what
+    assert "expected an image file, got a link to a missing file" in problem.what
     report = fix_dataset(raw.folder, tmp_path / "fixed")
     assert told(report)[1:] == ["case b: left out: expected files that can be read, got imagesTr/b_0001.mha."]
 
@@ -539,7 +539,7 @@ def test_a_folder_that_cannot_be_looked_into_is_told(raw, tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "scandir", refuse)
     report = fix_dataset(raw.folder, tmp_path / "fixed")
-    assert told(report) == ["notes/shut: left out: expected a folder to look into, got Permission denied."]
+    assert told(report) == ["notes/shut: left out: expected a readable folder, got Permission denied."]
     assert [path.name for path in (report.copy / "notes").iterdir()] == ["open"]
 
 
@@ -599,7 +599,7 @@ def test_a_nifti_image_keeps_its_header(tmp_path: Path, fix, reader: str) -> Non
     rewrite(folder / "labelsTr" / "b.nii.gz", lambda voxels: (voxels * 255).astype(np.uint8))
     rewrite(folder / "labelsTr" / "a.nii.gz", lambda voxels: (voxels * 255).astype(np.uint8))
     report = fix(folder)
-    assert report.unmended == ()
+    assert report.unfixed == ()
     before, after = nibabel.load(path), nibabel.load(report.copy / "imagesTr" / "a_0000.nii.gz")
     voxels = np.asanyarray(before.dataobj)
     np.testing.assert_array_equal(np.asanyarray(after.dataobj), np.where(np.isnan(voxels), np.nanmin(voxels), voxels))
@@ -652,7 +652,7 @@ def test_a_label_map_gets_its_images_header_even_where_the_fields_of_that_disagr
     written = (report.copy / "labelsTr" / "a.nii").read_bytes()
     assert written[76:108] == content[76:108]
     assert written[252:328] == content[252:328]
-    assert report.unmended == ()
+    assert report.unfixed == ()
 
 
 def test_coloured_label_pictures_become_grey(picture_folder, tmp_path: Path) -> None:
@@ -696,7 +696,7 @@ def test_tiff_stacks_keep_their_spacing(tmp_path: Path, fix) -> None:
     }
     (folder / "dataset.json").write_text(json.dumps(description))
     report = fix(folder)
-    assert report.unmended == ()
+    assert report.unfixed == ()
     assert json.loads((report.copy / "labelsTr" / "a.json").read_text()) == {"spacing": [3.0, 0.5, 0.5]}
     assert json.loads((report.copy / "imagesTr" / "a.json").read_text()) == {"spacing": [3.0, 0.5, 0.5]}
     assert check(report.copy).ok

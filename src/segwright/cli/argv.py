@@ -1,4 +1,4 @@
-"""Options that take several values (`--folds 0 1 2`), as nnU-Net's users type them, in a form that click parses."""
+"""Options with several values (`--folds 0 1 2`), as nnU-Net users type them, rewritten for click."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["flag", "one", "many"]
 
 @dataclass
 class _Parts:
-    """What a command line holds so far; `last_many`: places in `options` of the last repeated option's values."""
+    """The command line parsed so far; `last_many`: indices in `options` of the values of the last repeated option."""
 
     options: list[str] = field(default_factory=list)
     positionals: list[str] = field(default_factory=list)
@@ -23,9 +23,9 @@ class _Parts:
 def expand(argv: Sequence[str], parameters: Sequence[Any]) -> list[str]:
     """Rewrite a verb's arguments so that each value has its option before it and the positionals come last.
 
-    An option that may be repeated takes every value up to the next option. When positionals are then missing, it gives
-    back its last values, so that `predict --model M --folds 0 1 INPUT OUTPUT` means what it says. Numbers below zero
-    are values. `parameters` are click's, whichever copy of click typer brings.
+    A repeatable option takes every value up to the next option. If positionals are then missing, it gives back its last
+    values, so that `predict --model M --folds 0 1 INPUT OUTPUT` works. Negative numbers are values. `parameters` are
+    click's, from whichever copy of click typer ships.
 
     Example:
         `4 -c 2d 3d_fullres --workers 2` becomes `-c 2d -c 3d_fullres --workers 2 -- 4`.
@@ -83,6 +83,6 @@ def _num_values(rest: Sequence[str]) -> int:
 def _give_back(parts: _Parts, num_required: int) -> None:
     while len(parts.positionals) < num_required and len(parts.last_many) > 1:
         place = parts.last_many.pop()
-        # Taken from the end and put where the option stood, they keep their order.
+        # Taken from the end and inserted where the option was, they keep their order.
         parts.positionals.insert(parts.positionals_before, parts.options[place])
         del parts.options[place - 1 : place + 1]

@@ -34,19 +34,19 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Look for every problem of every case, at once.
+    """Check every case and list all problems at once.
 
-    Reads every voxel, and compares the cases with each other: copies, patients on both sides of a fold, odd
+    Reads every voxel and compares the cases with each other: duplicates, patients on both sides of a fold, unusual
     spacings, orientations and intensities. Exit code 2 if there are errors.
 
-    --fix mends what can be without guessing: label values that are not 0, 1, 2, ..., label maps whose grid or header
-    differs from the image's, NaN voxels, cases without a partner or there twice. The data set itself is never changed.
+    --fix corrects what needs no guessing: label values that are not 0, 1, 2, ..., label maps whose grid or header
+    differs from the image's, NaN voxels, incomplete or duplicate cases. The data set itself is never changed.
 
     \b
     Examples:
       segwright check Dataset004_Hippocampus
       segwright check 27 --group-by '(patient[0-9]+)'
-      segwright check 4 --fix Dataset004_Mended
+      segwright check 4 --fix Dataset004_Fixed
       segwright check 4 --json
     """
     from segwright.dataset.problems import in_brief
@@ -58,7 +58,7 @@ def check(
     if fix is not None:
         fixed = _fix(terminal, location, fix, workers)
         location = locate(str(fix.absolute()), workspace)
-        if not as_json:  # told before the check, which may refuse the groups
+        if not as_json:  # before the check, which may reject the groups
             _show_fix(terminal, fixed)
     report = check_dataset(
         location, group_by=group_by, workers=workers, environ=os.environ, watch=TerminalWatch(terminal)
@@ -85,8 +85,8 @@ def check(
 
 def _verdict(report: CheckReport, *, is_fixed: bool) -> str:
     if report.ok:
-        return "look at the warnings" if report.warnings else "nothing to mend"
-    return "mend the errors before you plan" + ("" if is_fixed else ", or see what --fix NEW_FOLDER can")
+        return "look at the warnings" if report.warnings else "nothing to fix"
+    return "fix the errors before you plan" + ("" if is_fixed else ", or try --fix NEW_FOLDER")
 
 
 def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: int | None) -> FixReport:
@@ -97,14 +97,14 @@ def _fix(terminal: Terminal, location: DatasetLocation, output: Path, workers: i
 
 
 def _show_fix(terminal: Terminal, fixed: FixReport) -> None:
-    for word, changes in (("mended", fixed.changes), ("not mended", fixed.unmended)):
+    for word, changes in (("fixed", fixed.changes), ("not fixed", fixed.unfixed)):
         for text in _summed_up(changes):
             terminal.answer(f"{word}: {text}")
-    terminal.answer(f"{fixed.copy}: a copy with {len(fixed.changes)} changes. What check says of it:")
+    terminal.answer(f"{fixed.copy}: a copy with {len(fixed.changes)} changes. Result of checking it:")
 
 
 def _summed_up(changes: Sequence[Change]) -> Iterator[str]:
-    """One line a change, or one line for the same change in many files."""
+    """One line per change, or one line for the same change in many files."""
     from segwright.dataset.problems import some
 
     alike: dict[str, list[Change]] = {}

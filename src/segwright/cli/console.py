@@ -1,6 +1,6 @@
-"""The one place that prints: answers on stdout, everything else on stderr, progress with the time left.
+"""The only place that prints: results on stdout, everything else on stderr, progress with the time left.
 
-What is printed may come from files of others, so no control character reaches the terminal, only its escape.
+The text may come from other people's files, so control characters are escaped.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class Terminal:
         self.out.print(printable(text))
 
     def json(self, value: Any) -> None:
-        """Print an answer for a program: JSON and nothing else on stdout; what is no number becomes null."""
+        """Print an answer for a program: JSON and nothing else on stdout; NaN and infinity become null."""
         self.out.file.write(json.dumps(_strict(value), indent=2) + "\n")
 
     def note(self, text: str) -> None:
-        """Say something on stderr."""
+        """Print a note on stderr."""
         self.err.print(printable(text))
 
     def error(self, text: str) -> None:
-        """Say what went wrong on stderr."""
+        """Print an error on stderr."""
         self.note(f"Error: {text}")
 
     def table(
@@ -78,7 +78,7 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Give a callback that shows how far the work is and how long it will still take."""
+        """Yield a callback that shows the progress and the time left."""
         if not self.err.is_terminal:
             yield PlainProgress(self)
             return
@@ -97,7 +97,7 @@ class Terminal:
             def show(what: str, done: int, total: int) -> None:
                 if what not in tasks:
                     tasks[what] = bars.add_task(printable(what), total=total)
-                elif done <= 1:  # the same kind of work begins again, such as the tiles of the next image
+                elif done <= 1:  # the same kind of work starts again, such as the tiles of the next image
                     bars.reset(tasks[what], total=total)
                 bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
@@ -119,7 +119,7 @@ class PlainProgress:
         spent = now - start
         finished = done >= total
         if finished:
-            del self.started[what]  # the same kind of work may begin again
+            del self.started[what]  # the same kind of work may start again
         wait = 1.0 if finished else SECONDS_BETWEEN_LINES
         if done == 0 or spent < wait or now - self.last_line < wait:
             return
@@ -129,7 +129,7 @@ class PlainProgress:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as a person says it: `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Format a duration for people: `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

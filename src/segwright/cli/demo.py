@@ -1,4 +1,4 @@
-"""`segwright demo`: the whole way on real data that ships with the package."""
+"""`segwright demo`: every step on real data that ships with the package."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from segwright.cli.watch import TerminalWatch
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for everything that is made.")] = Path(
-        "demo"
-    ),
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for all output.")] = Path("demo"),
     device: DeviceOption = None,
 ) -> int:
-    """See it work on real MRI scans, in minutes on a CPU.
+    """Train and evaluate on real MRI scans, in minutes on a CPU.
 
     The data, 64 hippocampus scans of the Medical Segmentation Decathlon, are part of the package.
 

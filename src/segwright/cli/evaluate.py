@@ -56,12 +56,12 @@ def evaluate(
         return 0
     terminal.note(f"Labels from {setup.labels_from}.")
     show_scores(terminal, summary, setup.labels)
-    terminal.answer(f"Every case: {path}")
+    terminal.answer(f"Scores of each case: {path}")
     return 0
 
 
 def show_scores(terminal: Terminal, summary: Summary, labels: Labels) -> None:
-    """Print a row a class and the mean over the foreground."""
+    """Print one row per class and the foreground mean."""
     from segwright.evaluation import class_rows
 
     rows = [

@@ -1,6 +1,6 @@
 """The command `segwright`: its verbs, and how each error becomes one message and an exit code.
 
-0: done. 1: some cases failed, or a bug. 2: a mistake that the user can mend. 130: Ctrl-C.
+0: done. 1: some cases failed, or a bug. 2: an error that the user can fix. 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ Start with `segwright demo`. For your own data, `segwright run DATASET` does eve
 preprocess, train, predict, evaluate and report are its steps.
 
 DATASET is the folder of a raw nnU-Net v2 data set, or its id or name in the workspace. The workspace holds raw/,
-preprocessed/ and results/: --workspace DIR, else nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and
-nnUNet_results where set, else ./segwright.
+preprocessed/ and results/: --workspace DIR, otherwise the environment variables nnUNet_raw,
+nnUNet_preprocessed and nnUNet_results if set, otherwise ./segwright.
 
-Exit codes: 0 done, 1 some cases failed and the others are done, 2 something that you can mend, 130 Ctrl-C.
+Exit codes: 0 done, 1 some cases failed and the others are done, 2 an error that you can fix,
+130 Ctrl-C.
 
 \b
 Examples:
@@ -69,7 +70,7 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises."""
-    # Before torch loads: a thread that waits for a core which somebody else uses must not spin for it (10x slower).
+    # Before torch loads: threads waiting for a core in use by others must not spin (10x slower).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # a power of two of cycles
     for stream in (sys.stdout, sys.stderr):
@@ -142,9 +143,9 @@ def _print_version(wanted: bool) -> None:
 
 def _how_to_go_on(words: Sequence[str]) -> str:
     if words[:1] != ["train"]:
-        return "the same command goes on from there."
+        return "run the same command again to continue."
     again = [*(word for word in words if word != "--continue"), "--continue"]
-    return f"go on with: segwright {shlex.join(again)}"
+    return f"continue with: segwright {shlex.join(again)}"
 
 
 def _explain(error: Exception, words: Sequence[str]) -> int:
@@ -169,11 +170,11 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
             _give_up_output()
         return USER_MISTAKE
     if place := _place_in_trainer_file(error):
-        told = f"{type(error).__name__}: {_without_traceback(error)}"
-        _tell(f"{place}: {told}. The error arose in your trainer class or in what it calls; --debug shows where.")
+        text = f"{type(error).__name__}: {_without_traceback(error)}"
+        _tell(f"{place}: {text}. The error was raised in your trainer class or in code it calls; --debug shows where.")
         return USER_MISTAKE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        _tell(f"The memory did not suffice: {error}. Try a smaller --batch-size or fewer --workers, or --device cpu.")
+        _tell(f"Out of memory: {error}. Try a smaller --batch-size or fewer --workers, or --device cpu.")
         return USER_MISTAKE
     _tell(_bug(error, words))
     return BUG
@@ -204,15 +205,15 @@ def _usage(error: Any, words: Sequence[str]) -> str:
 
 
 def _without_traceback(error: Exception) -> str:
-    """The message of an error, from which that traceback is taken which torch puts around one of a loading process."""
-    told = str(error)
-    if "Original Traceback (most recent call last):" not in told:
-        return told
-    return re.split(r"^(?:\w+\.)*\w*(?:Error|Exception): ", told, flags=re.MULTILINE)[-1].strip()
+    """The message of an error, without the traceback that torch adds to errors of loading processes."""
+    text = str(error)
+    if "Original Traceback (most recent call last):" not in text:
+        return text
+    return re.split(r"^(?:\w+\.)*\w*(?:Error|Exception): ", text, flags=re.MULTILINE)[-1].strip()
 
 
 def _place_in_trainer_file(error: Exception) -> str | None:
-    """The line of the user's own trainer file that an error came by last, if it did."""
+    """The innermost line of the user's own trainer file in the traceback, if there is one."""
     places = [
         f"{frame.f_code.co_filename}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -224,12 +225,12 @@ def _place_in_trainer_file(error: Exception) -> str | None:
 def _bug(error: Exception, words: Sequence[str]) -> str:
     log = Path(tempfile.gettempdir()) / f"segwright-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     trace = "".join(traceback.format_exception(error))
-    told = f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {_without_traceback(error)}."
+    text = f"This is a bug in Segwright, not a mistake of yours: {type(error).__name__}: {_without_traceback(error)}."
     try:
         log.write_text(f"segwright {shlex.join(words)}\n\n{trace}", encoding="utf-8")
-    except OSError:  # no room even for that
-        return f"{told} Please report it with what the same command says with --debug."
-    return f"{told} Please report it with the file {log}."
+    except OSError:  # no space even for that
+        return f"{text} Please report it with the output of the same command with --debug."
+    return f"{text} Please report it with the file {log}."
 
 
 def _tell(text: str) -> None:

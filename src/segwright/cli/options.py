@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they stand for."""
+"""Options shared by several commands, and how they are resolved."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ WorkspaceOption = Annotated[
     typer.Option(
         "--workspace",
         metavar="DIR",
-        help="Folder that holds raw/, preprocessed/ and results/. Default: nnU-Net's three environment variables where "
-        "set, else ./segwright.",
+        help="Folder that holds raw/, preprocessed/ and results/. Default: nnU-Net's three environment variables if "
+        "set, otherwise ./segwright.",
     ),
 ]
 
@@ -60,7 +60,7 @@ WorkersOption = Annotated[
         metavar="N",
         min=1,
         callback=_refuse_too_many,
-        help="Processes, up to 8 a core. Default: as many as cores and memory allow.",
+        help="Worker processes, up to 8 per core. Default: as many as cores and memory allow.",
     ),
 ]
 LoaderWorkersOption = Annotated[
@@ -70,7 +70,7 @@ LoaderWorkersOption = Annotated[
         metavar="N",
         min=0,
         callback=_refuse_too_many,
-        help="Processes that load batches, up to 8 a core. Default: as the cores allow.",
+        help="Processes that load batches, up to 8 per core. Default: chosen from the number of cores.",
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Try a batch that cannot fit the memory that there is.")]
@@ -79,45 +79,49 @@ GroupByOption = Annotated[
     typer.Option(
         "--group-by",
         metavar="REGEX|CSV",
-        help="Keep cases of one patient in one fold: by what an expression finds in the case's id, such as "
-        "'(patient[0-9]+)', or by a table with the columns case and group.",
+        help="Keep the cases of a patient in the same fold: a regular expression for the patient in the case id, "
+        "such as '(patient[0-9]+)', or a table with the columns case and group.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with JSON on stdout, for programs.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Epochs. nnU-Net's own: 1000.")]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="Epochs. Default: 1000, as in nnU-Net.")
+]
 IterationsOption = Annotated[
     int | None,
     typer.Option(
         "--iterations-per-epoch",
         metavar="N",
-        help="Iterations an epoch, whatever the size of the data set. Default: 250.",
+        help="Iterations per epoch, independent of the data set's size. Default: 250.",
     ),
 ]
 ValIterationsOption = Annotated[
     int | None,
-    typer.Option("--val-iterations-per-epoch", metavar="N", help="Validation iterations an epoch. Default: 50."),
+    typer.Option("--val-iterations-per-epoch", metavar="N", help="Validation iterations per epoch. Default: 50."),
 ]
 BatchSizeOption = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Patches a batch. Default: the plan's.")
+    int | None, typer.Option("--batch-size", metavar="N", help="Patches per batch. Default: the plan's.")
 ]
 LearningRateOption = Annotated[
-    float | None, typer.Option("--lr", metavar="X", help="Initial or peak rate. Default: the recipe's.")
+    float | None, typer.Option("--lr", metavar="X", help="Initial or peak learning rate. Default: the recipe's.")
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed repeats a run. Default: 0.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="Random seed; the same seed repeats a run. Default: 0.")
+]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", metavar="NAME", help="nnunet or short. Default: short below 25,000 iterations, else nnunet."
+        "--recipe", metavar="NAME", help="nnunet or short. Default: short below 25,000 iterations, otherwise nnunet."
     ),
 ]
 TrainerOption = Annotated[
     str | None, typer.Option("--trainer", metavar="FILE.py:CLASS", help="Your own class that inherits Trainer.")
 ]
 AcceptPlanOption = Annotated[
-    bool, typer.Option("--accept-plan", help="Go on though the plan was edited, if the weights mean the same with it.")
+    bool, typer.Option("--accept-plan", help="Continue although the plan was edited, if the weights still fit it.")
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="cpu|cuda|mps", help="Default: cuda if there is one, mps, else cpu.")
+    str | None, typer.Option("--device", metavar="cpu|cuda|mps", help="Default: cuda if available, then mps, then cpu.")
 ]
 Fold = int | Literal["all"]
 
@@ -135,7 +139,7 @@ def locate(dataset: str, workspace: Path | None) -> DatasetLocation:
 
 
 def plans_of(location: DatasetLocation) -> list[str]:
-    """Names of the plans that a data set has."""
+    """Names of a data set's plans."""
     return sorted(path.stem for path in location.preprocessed.glob("*.json") if "plans" in path.stem.lower())
 
 
@@ -143,7 +147,7 @@ def read_plan(location: DatasetLocation, plans_name: str) -> Plan:
     """Read a data set's plans file.
 
     Raises:
-        MissingFileError: it was not planned; the message names the plans that there are.
+        MissingFileError: it has not been planned; the message lists the existing plans.
     """
     from segwright.planning import Plan
 
@@ -154,7 +158,7 @@ def read_plan(location: DatasetLocation, plans_name: str) -> Plan:
             message(
                 path,
                 expected="the plans of the data set",
-                got=f"no such file (plans there: {', '.join(known) or 'none'})",
+                got=f"no such file (existing plans: {', '.join(known) or 'none'})",
                 remedy=f"Run `segwright plan {location.name}` first, or name another with --plans.",
             )
         )
@@ -162,7 +166,7 @@ def read_plan(location: DatasetLocation, plans_name: str) -> Plan:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device asked for, or the best there is.
+    """The requested device, or the best available one.
 
     Raises:
         SettingsError: there is no such device on this machine.
@@ -179,7 +183,7 @@ def choose_device(name: str | None) -> torch.device:
                 "--device",
                 expected=f"one of {', '.join(available)}, which this machine has",
                 got=repr(name),
-                remedy="Leave it out to take the best there is.",
+                remedy="Leave it out to use the best available device.",
             )
         )
     return torch.device(name)
@@ -189,7 +193,7 @@ def trainer_class_of(spec: str | None) -> type[Trainer]:
     """The user's own trainer class, or `Trainer` where none was named.
 
     Raises:
-        TrainerError: there is no such class, or it cannot be made as nnU-Net makes its trainers.
+        TrainerError: there is no such class, or it cannot be constructed with nnU-Net's arguments.
     """
     import inspect
 
@@ -206,15 +210,15 @@ def trainer_class_of(spec: str | None) -> type[Trainer]:
             message(
                 f"option --trainer, {spec}",
                 expected="__init__(self, plans, configuration, fold, dataset_json, device)",
-                got=f"one that says: {error}",
-                remedy="Take these arguments and hand them to super().__init__; others need a default.",
+                got=f"one that raises: {error}",
+                remedy="Accept these arguments and pass them to super().__init__; others need a default.",
             )
         ) from error
     return found
 
 
 def refuse_bad_settings(flags: Mapping[str, Any]) -> None:
-    """Look at the settings of a training long before it begins.
+    """Validate the settings of a training before the steps that precede it.
 
     Raises:
         SettingsError: a flag is out of its range, or there is no such recipe.

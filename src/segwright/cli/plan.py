@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 WORKERS_NEED = ("numpy.random", "SimpleITK", "segwright.doctor.case_check", "segwright.fingerprint")
 
 PlannerOption = Annotated[
-    str, typer.Option("--planner", metavar="NAME", help="nnU-Net's name, such as nnUNetPlannerResEncL.")
+    str, typer.Option("--planner", metavar="NAME", help="nnU-Net's name of the planner, such as nnUNetPlannerResEncL.")
 ]
 GpuMemoryOption = Annotated[
-    float | None, typer.Option("--gpu-memory", metavar="GB", help="GPU memory to plan for. Default: the planner's own.")
+    float | None, typer.Option("--gpu-memory", metavar="GB", help="GPU memory to plan for. Default: the planner's.")
 ]
 
 
@@ -44,26 +44,31 @@ def plan(
     ] = None,
     overwrite_target_spacing: Annotated[
         list[float] | None,
-        typer.Option("--overwrite-target-spacing", metavar="Z Y X", help="Target spacing in mm, as the images' axes."),
+        typer.Option(
+            "--overwrite-target-spacing",
+            metavar="Z Y X",
+            help="Target spacing in mm, in the order of the images' axes.",
+        ),
     ] = None,
     suppress_transpose: Annotated[
-        bool, typer.Option("--suppress-transpose", help="Keep the images' axes in their order.")
+        bool, typer.Option("--suppress-transpose", help="Keep the order of the images' axes.")
     ] = False,
     group_by: GroupByOption = None,
     fingerprint: Annotated[
-        Path | None, typer.Option("--fingerprint", metavar="F.json", help="Plan from this file.")
+        Path | None,
+        typer.Option("--fingerprint", metavar="F.json", help="Plan from this fingerprint, without a DATASET."),
     ] = None,
     dataset_json: Annotated[Path | None, typer.Option("--dataset-json", metavar="D.json", help="With it.")] = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="P.json", help="Plans file to write.")] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Measure the data set anew.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Recompute the fingerprint.")] = False,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure a data set and plan its networks.
+    """Compute a data set's fingerprint and plan its networks.
 
-    Decides spacing, patch, depth and batch size. A measurement is kept until a case changes, and configurations that
-    you added to the plans file by hand stay in it.
+    Chooses spacing, patch size, network depth and batch size. The fingerprint is reused until a case changes, and
+    configurations that you added to the plans file are kept.
 
     \b
     Examples:
@@ -80,7 +85,7 @@ def plan(
                     "segwright plan --group-by",
                     expected="a DATASET, whose cases are grouped",
                     got="none",
-                    remedy="Name the data set, or leave out the option.",
+                    remedy="Give the DATASET, or leave out the option.",
                 )
             )
         made = _plan_from_files(
@@ -141,7 +146,7 @@ def _plan_from_files(
                 "segwright plan",
                 expected="a DATASET, or --fingerprint, --dataset-json and --output together",
                 got=" and ".join(_given(fingerprint, dataset_json, output)) or "neither",
-                remedy="Try `segwright plan Dataset004_Hippocampus`.",
+                remedy="Run, for example, `segwright plan Dataset004_Hippocampus`.",
             )
         )
     refuse_plans_name(plans_name)
@@ -163,7 +168,7 @@ def _plan_from_files(
 
 
 def _dataset_name(*files: Path) -> str | None:
-    """nnU-Net's name of a data set, `DatasetXXX_Name`, from the names of files and of their folders."""
+    """nnU-Net's name of a data set, `DatasetXXX_Name`, taken from the paths of the given files."""
     for file in files:
         if match := re.match(r"Dataset\d{3}_.+?(?=__|\.|$)", file.name):
             return match[0]
@@ -177,9 +182,9 @@ def _refuse_files(fingerprint: Path | None, dataset_json: Path | None, output: P
         raise SettingsError(
             message(
                 "segwright plan",
-                expected="a DATASET, which is measured, or the options that plan without one",
+                expected="either a DATASET, or the options that plan without one",
                 got=f"a DATASET and {' and '.join(given)}",
-                remedy="Leave out one of them; the plans of a data set go into its preprocessed folder.",
+                remedy="Leave out one of them; a data set's plans are written to its preprocessed folder.",
             )
         )
 
@@ -207,4 +212,4 @@ def show_plan(terminal: Terminal, made: Plan, path: Path | None, as_json: bool =
             ]
         )
     terminal.table(["configuration", "patch (voxels)", "batch size", "spacing (mm)", "stages"], rows, answer=True)
-    terminal.answer(f"Plans: {path}. `segwright explain` says why.")
+    terminal.answer(f"Plans: {path}. `segwright explain` gives the reasons.")

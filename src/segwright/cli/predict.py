@@ -39,34 +39,40 @@ def predict(
     input_folder: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images: CASE_0000.nii.gz, ...")],
     output_folder: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the label maps.")],
     model: Annotated[
-        Path, typer.Option("--model", metavar="FOLDER", help="Model folder: Trainer__plans__configuration.")
+        Path, typer.Option("--model", metavar="FOLDER", help="Model folder, named Trainer__plans__configuration.")
     ],
     folds: Annotated[
         list[str] | None,
-        typer.Option("--folds", metavar="0 1 ...", help="Folds to average, such as 0 1 2. Default: all there are."),
+        typer.Option(
+            "--folds", metavar="0 1 ...", help="Folds to ensemble, such as 0 1 2. Default: all trained folds."
+        ),
     ] = None,
-    no_mirroring: Annotated[bool, typer.Option("--no-mirroring", help="Up to 8 times faster, a little worse.")] = False,
+    no_mirroring: Annotated[
+        bool,
+        typer.Option("--no-mirroring", help="No test-time mirroring: up to 8 times faster, slightly less accurate."),
+    ] = False,
     step_size: Annotated[
         float,
-        typer.Option("--step-size", metavar="X", min=0.05, max=1.0, help="Step between tiles as a share of the patch."),
+        typer.Option(
+            "--step-size", metavar="X", min=0.05, max=1.0, help="Step between tiles as a fraction of the patch size."
+        ),
     ] = 0.5,
     checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="FILE", help="File in each fold.")
+        str, typer.Option("--checkpoint", metavar="FILE", help="Checkpoint in each fold's folder.")
     ] = "checkpoint_final.pth",
     trainer: TrainerOption = None,
     accept_plan: AcceptPlanOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished cases again.")] = False,
     keep_existing: Annotated[
-        bool, typer.Option("--keep-existing", help="Take label maps of unknown origin, such as nnU-Net's, as done.")
+        bool, typer.Option("--keep-existing", help="Keep existing label maps of unknown origin, such as nnU-Net's.")
     ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Segment every image of a folder.
 
-    Cases that are done with this model, these settings and this image are skipped; a bad one does not stop the others.
-
-    Started twice, on two GPUs for instance, both share the work.
+    Cases already predicted with this model, these settings and this image are skipped. A case that fails does not stop
+    the others. Several processes, for example on two GPUs, can share one output folder.
 
     \b
     Examples:
@@ -84,7 +90,7 @@ def predict(
                 "OUTPUT",
                 expected="another folder than INPUT",
                 got=str(output_folder),
-                remedy="The next prediction would take the label maps for images.",
+                remedy="Choose another folder, otherwise the next prediction would read the label maps as images.",
             )
         )
     predictor = Predictor.from_folder(
@@ -111,8 +117,8 @@ def predict(
         )
     if result.foreign:
         terminal.note(
-            f"Warning: {len(result.foreign)} label maps in {output_folder}, such as {result.foreign[0]}, stay there "
-            "but are of another model or of unknown origin; plans.json beside them was left as it was."
+            f"Warning: {len(result.foreign)} label maps in {output_folder}, such as {result.foreign[0]}, were kept "
+            "but come from another model or are of unknown origin; plans.json beside them was not changed."
         )
     failures = {failure.case_id: failure.message for failure in result.failures}
     if as_json:

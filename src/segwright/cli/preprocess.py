@@ -34,15 +34,14 @@ def preprocess(
         typer.Option("--configuration", "-c", metavar="NAME", help="May be given several times. Default: all."),
     ] = None,
     plans: PlansOption = DEFAULT_PLANS,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished cases anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Preprocess finished cases again.")] = False,
     group_by: GroupByOption = None,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
 ) -> int:
     """Crop, normalise, resample and store every case.
 
-    Cases that are done, and whose files are what they were, are skipped. A data set without any plans is checked and
-    planned first.
+    Finished cases whose files have not changed are skipped. A data set without plans is checked and planned first.
 
     \b
     Examples:

@@ -23,13 +23,13 @@ def report(
     ] = None,
     plans: PlansOption = DEFAULT_PLANS,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Page to write. Default: in the model's folder.")
+        Path | None, typer.Option("--output", metavar="FILE", help="HTML file to write. Default: in the model folder.")
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> int:
-    """Write one page: data, plan, training, scores and pictures.
+    """Write a report: data, plan, training, scores and images.
 
-    It is a single HTML file that can be mailed.
+    The report is one self-contained HTML file.
 
     \b
     Examples:

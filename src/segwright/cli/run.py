@@ -44,7 +44,7 @@ def run(
     dataset: DatasetArgument,
     configuration: Annotated[
         str | None,
-        typer.Option("--configuration", "-c", metavar="NAME", help="Default: 3d_fullres where planned, else 2d."),
+        typer.Option("--configuration", "-c", metavar="NAME", help="Default: 3d_fullres if planned, otherwise 2d."),
     ] = None,
     fold: Annotated[
         str, typer.Option("--fold", "-f", metavar="FOLD", help="Number of the split to hold out, or all.")
@@ -65,11 +65,11 @@ def run(
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
 ) -> int:
-    """Do everything, from check to report.
+    """Run every step, from check to report.
 
-    Predicts imagesTs too where there is one, and scores it where there is labelsTs.
+    If there is an imagesTs, it is predicted as well, and evaluated if there is a labelsTs.
 
-    Steps that are done are skipped, and a training that was interrupted goes on.
+    Finished steps are skipped, and an interrupted training continues.
 
     \b
     Examples:
@@ -82,7 +82,7 @@ def run(
     flags = training_flags(
         epochs, iterations_per_epoch, val_iterations_per_epoch, batch_size, lr, seed=seed, recipe=recipe
     )
-    # What is wrong with the command is reported now, not after hours of preprocessing.
+    # Errors in the command are reported now, not after hours of preprocessing.
     chosen_fold = parse_fold(fold)
     refuse_bad_settings(flags)
     trainer_class, chosen_device = trainer_class_of(trainer), choose_device(device)
@@ -119,5 +119,5 @@ def run(
 
 
 def show_times(terminal: Terminal, times: Sequence[StepTime]) -> None:
-    """Print the time that each step took."""
+    """Print the time of each step."""
     terminal.table(["step", "time"], [[step.name, in_words(step.seconds)] for step in times], answer=True)

@@ -1,4 +1,4 @@
-"""A second Ctrl-C or SIGTERM ends the command, even where it computes something for minutes and heeds no signal."""
+"""A second Ctrl-C or SIGTERM ends the command, even during a long computation that handles no signals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 def end_at_once_on_second_signal() -> None:
-    """Count SIGINT and SIGTERM in a thread of their own: Python's handlers wait for what the main thread computes.
+    """Count SIGINT and SIGTERM in a separate thread: Python's handlers wait for the main thread.
 
-    Child processes end by themselves (see `segwright.processes`), and files that were being written are not there yet.
+    Child processes exit by themselves (see `segwright.processes`), and half-written files do not exist yet.
     """
     if os.name != "posix":
         return
@@ -41,7 +41,7 @@ def _count(reader: int) -> None:
 
 
 def _end(number: int) -> None:
-    time.sleep(SECONDS_TO_TIDY_UP)  # the main thread, where it heeds the signal
+    time.sleep(SECONDS_TO_TIDY_UP)  # the main thread, if it handles the signal
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
     os._exit(128 + number)

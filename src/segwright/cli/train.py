@@ -58,10 +58,10 @@ def train(
     recipe: RecipeOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
-    resume: Annotated[bool, typer.Option("--continue", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--continue", help="Continue from the last checkpoint.")] = False,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Go on from this checkpoint of the same fold instead."),
+        typer.Option("--checkpoint", metavar="FILE", help="Continue from this checkpoint of the same fold."),
     ] = None,
     accept_plan: AcceptPlanOption = False,
     workers: LoaderWorkersOption = None,
@@ -70,8 +70,8 @@ def train(
 ) -> int:
     """Train one configuration on one fold, and validate it.
 
-    Ctrl-C saves everything; the same command with --continue goes on. What the command line does not set comes from
-    the trainer class, then the plan, then nnU-Net's defaults.
+    Ctrl-C saves a checkpoint; run the same command with --continue to resume. Settings not given on the command line
+    come from the trainer class, then the plan, then nnU-Net's defaults.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def train(
 
 
 def _words_to_go_on(words: Sequence[str]) -> list[str]:
-    """The same command with --continue, which goes on from what was reached since the checkpoint that was named."""
+    """The same command with --continue, which resumes from the newest checkpoint instead of the one given."""
     named = [word == "--checkpoint" for word in ["", *words]]
     return [
         *(
@@ -129,7 +129,7 @@ def training_flags(
     seed: int | None = None,
     recipe: str | None = None,
 ) -> dict[str, Any]:
-    """Settings by their names; None was not given."""
+    """Settings by name; None means not given."""
     return {
         "num_epochs": epochs,
         "num_iterations_per_epoch": iterations_per_epoch,
@@ -142,9 +142,9 @@ def training_flags(
 
 
 def finish(terminal: Terminal, outcome: TrainingOutcome, *, again: Sequence[str]) -> int:
-    """Say how it ended; `again` are the words of the command that goes on after Ctrl-C."""
+    """Print the outcome; `again` is the command that resumes after Ctrl-C."""
     if not outcome.finished or outcome.summary is None:
-        terminal.note(f"Stopped; everything is saved. Go on with: segwright {shlex.join(again)}")
+        terminal.note(f"Stopped; a checkpoint is saved. Continue with: segwright {shlex.join(again)}")
         return INTERRUPTED
     dice = outcome.summary.foreground_mean["Dice"]
     terminal.answer(f"Model: {outcome.model_folder}")

@@ -1,4 +1,4 @@
-"""How a training looks on the terminal: the table at the start, the live line, a line an epoch."""
+"""Show a training on the terminal: a table at the start, a live line, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segwright.cli.console import SECONDS_BETWEEN_LINES, Terminal, in_words
 
 
 class TrainingView:
-    """Shows the events of a training. Use it as a context manager: it owns the live line."""
+    """Show the events of a training. Use it as a context manager: it owns the live line."""
 
     def __init__(self, terminal: Terminal, class_names: Sequence[str]) -> None:
         self.terminal = terminal
@@ -20,7 +20,7 @@ class TrainingView:
         self.live: Any = None
         self.task: Any = None
         self.last_line = 0.0
-        self.told_the_end = False
+        self.end_shown = False
         self.validating_since: tuple[float, int] | None = None
 
     def __enter__(self) -> TrainingView:
@@ -47,8 +47,8 @@ class TrainingView:
         totals = values["totals"]
         rows = [list(row) for row in values["rows"]]
         rows += [
-            ["iterations in all", f"{totals['iterations']:,}", "epochs x iterations per epoch"],
-            ["patches in all", f"{totals['samples']:,}", "iterations x batch size"],
+            ["total iterations", f"{totals['iterations']:,}", "epochs x iterations per epoch"],
+            ["total patches", f"{totals['samples']:,}", "iterations x batch size"],
             [
                 "passes over the cases",
                 f"{totals['passes_over_training_cases']:,}",
@@ -61,21 +61,21 @@ class TrainingView:
             self.terminal.note(f"An earlier training of this fold was moved to {values['earlier_training_moved_to']}.")
 
         for change in values["accepted_plan_changes"]:
-            self.terminal.note(f"Accepted, though the weights were made with another plan: {change}.")
+            self.terminal.note(f"Accepted, although the weights were trained with another plan: {change}.")
 
     def _damaged_checkpoint(self, values: Mapping[str, Any]) -> None:
-        self._line(f"{values['problem']} An older one is used.")
+        self._line(f"{values['problem']} Using an older checkpoint.")
 
     def _resume(self, values: Mapping[str, Any]) -> None:
         self._start(values)
         self.terminal.note(
-            f"Going on from {values['from_checkpoint']}: epoch {values['epoch']}, iteration {values['step']}."
+            f"Continuing from {values['from_checkpoint']}: epoch {values['epoch']}, iteration {values['step']}."
         )
 
     def _iteration(self, values: Mapping[str, Any]) -> None:
         left = values["seconds_left"]
-        if left is not None and not self.told_the_end:
-            self.told_the_end = True
+        if left is not None and not self.end_shown:
+            self.end_shown = True
             end = datetime.now() + timedelta(seconds=left)
             self.terminal.note(f"Expected end of training: {end:%Y-%m-%d %H:%M:%S}, in {in_words(left)}.")
         text = (
@@ -96,7 +96,7 @@ class TrainingView:
         waited = values["data_wait_seconds"] / max(values["seconds"], 1e-9)
         self._line(
             f"epoch {values['epoch']}: loss {values['train_loss']:.3f}, validation {values['val_loss']:.3f}, "
-            f"pseudo Dice {dice}, rate {values['learning_rate']:.2g}, {in_words(values['seconds'])}, "
+            f"pseudo Dice {dice}, learning rate {values['learning_rate']:.2g}, {in_words(values['seconds'])}, "
             f"waited for data {waited:.0%}"
         )
 

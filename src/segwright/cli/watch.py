@@ -1,4 +1,4 @@
-"""How the steps of the library look on the terminal."""
+"""Show the steps of the library on the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TerminalWatch:
         self.terminal.note(text)
 
     def progress(self) -> AbstractContextManager[Progress]:
-        """Show how many cases are done."""
+        """Show the number of finished cases."""
         return self.terminal.progress()
 
     def checked(self, report: CheckReport) -> None:
@@ -38,7 +38,7 @@ class TerminalWatch:
             self.terminal.note(f"{report.num_cases} cases, no errors.")
 
     def training(self, class_names: Sequence[str]) -> AbstractContextManager[Monitor]:
-        """Show the training's table, its live line, and a line an epoch."""
+        """Show the training's table, its live line, and one line per epoch."""
         from segwright.cli.training_view import TrainingView
 
         return TrainingView(self.terminal, class_names)

@@ -1,4 +1,4 @@
-"""Data sets: their description, their cases, splits and groups, and where they lie."""
+"""Data sets: their description, their cases, splits and groups, and their folders."""
 
 from segwright.dataset.cases import Case, find_cases, read_case_image
 from segwright.dataset.description import DatasetDescription, new_description

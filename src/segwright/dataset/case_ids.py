@@ -1,7 +1,7 @@
-"""Ids of cases that can be parts of files' names, and whose files are not those of other cases.
+"""Case ids that are valid in file names, and whose files do not collide with those of other cases.
 
 The files of a case `x` are `x_0000.nii.gz`, ..., `x.nii.gz`, `x.b2nd`, `x_seg.b2nd` and `x.pkl`. So `x_seg` and
-`x_0000` are ids like any other, but not beside `x`; and where a disk ignores case, `X` is no other id than `x`.
+`x_0000` are valid ids, but not together with `x`; on a file system that ignores case, neither is `X`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LIKE_A_FILE = re.compile(r"(.+)_(seg|[0-9]{4})", re.IGNORECASE | re.DOTALL)
 
 
 def name_problem(case_id: str, file: str) -> Problem | None:
-    """The problem of an id that is no name for files, which a folder's listing can give."""
+    """The problem of an id from a folder listing that is not a valid file name."""
     fault = name_fault(case_id)
     if fault is None:
         return None
@@ -27,9 +27,9 @@ def name_problem(case_id: str, file: str) -> Problem | None:
 
 
 def collisions(case_ids: Sequence[str], num_channels: int | None, *, ignore_case: bool = False) -> list[Problem]:
-    """The cases one of whose files would have the name of another case's.
+    """The cases with a file that would have the name of another case's file.
 
-    With `num_channels` of None only files `CASE.ending` are thought of, as those of predictions.
+    With `num_channels=None` only files `CASE.ending` are considered, such as predictions.
     """
     taken = {_without_case(case_id) for case_id in case_ids}
     return [
@@ -38,40 +38,40 @@ def collisions(case_ids: Sequence[str], num_channels: int | None, *, ignore_case
             "files",
             case_id,
             None,
-            f"expected an id that no file of another case is named by, got {case_id!r} beside {other!r}",
-            f"Rename it to {_new_id(case_id, taken)}: its images, its label map, and where dataset.json or "
-            "splits_final.json name it.",
+            f"expected an id that matches no file of another case, got {case_id!r} beside {other!r}",
+            f"Rename it to {_new_id(case_id, taken)}: its images, its label map, and the entries in dataset.json and "
+            "splits_final.json.",
         )
         for case_id, other in _colliding(case_ids, num_channels, ignore_case).items()
     ]
 
 
 def collisions_elsewhere(case_ids: Sequence[str], num_channels: int) -> list[Problem]:
-    """Warnings of ids that do no harm here, but do on a disk that ignores case, or to nnU-Net."""
+    """Warnings about ids that are safe here, but not on file systems that ignore case, or for nnU-Net."""
     here = _colliding(case_ids, num_channels, False)
     found = [
         (
             case_id,
             f"expected an id that differs from {other!r} in more than upper and lower case",
-            "the files cannot be moved to a disk that ignores case, as those of Windows and macOS do",
+            "the files cannot be moved to a file system that ignores case, as on Windows and macOS",
         )
         for case_id, other in _colliding(case_ids, num_channels, True).items()
         if case_id not in here
     ]
     found += [
-        (case_id, "expected an id that does not end in _seg", "nnU-Net takes its arrays for a label map")
+        (case_id, "expected an id that does not end in _seg", "nnU-Net mistakes its arrays for a label map")
         for case_id in case_ids
         if case_id.endswith("_seg") and case_id not in here
     ]
     taken = {_without_case(case_id) for case_id in case_ids}
     return [
-        Problem("warning", "files", case_id, None, what, f"Rename it to {_new_id(case_id, taken)}, or {else_}.")
+        Problem("warning", "files", case_id, None, what, f"Rename it to {_new_id(case_id, taken)}, otherwise {else_}.")
         for case_id, what, else_ in found
     ]
 
 
 def require_apart(case_ids: Sequence[str], num_channels: int | None, folder: Path) -> None:
-    """Refuse cases whose files would have the same name in `folder`, there or not yet; `collisions` has the channels.
+    """Refuse cases whose files would have the same name in `folder`, which may not exist yet (see `collisions`).
 
     Raises:
         DatasetError
@@ -84,7 +84,7 @@ def require_apart(case_ids: Sequence[str], num_channels: int | None, folder: Pat
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the disk of a folder, there or not yet, takes names that differ in upper and lower case only for one."""
+    """Whether the file system of a folder, which may not exist yet, ignores upper and lower case in names."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     with tempfile.NamedTemporaryFile(prefix=".segwright-", dir=there) as file:
         path = Path(file.name)
@@ -107,7 +107,7 @@ def _colliding(case_ids: Sequence[str], num_channels: int | None, ignore_case: b
 
 
 def _without_ending(key: str, num_channels: int | None) -> str:
-    """The id of the case that would have files named like an id; nothing if there can be none."""
+    """The id of the case that could have a file with this id as its name; empty if there is none."""
     match = _LIKE_A_FILE.fullmatch(key)
     if match is None or num_channels is None:
         return ""

@@ -1,4 +1,4 @@
-"""How large the cases of a data set are, so that no more of them are in memory at once than fit."""
+"""Size of the cases of a data set, to limit how many are in memory at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def largest_case_voxels(cases: Sequence[Case], num_channels: int) -> int:
 
 
 def workers_for_reading(cases: Sequence[Case], num_channels: int) -> int:
-    """Say how many workers may read and measure cases at once: as many as cores and memory allow."""
+    """Number of workers that may read and measure cases at once: as many as cores and memory allow."""
     per_voxel = _BYTES_PER_VOXEL + _BYTES_PER_VOXEL_AND_CHANNEL * num_channels
     return workers_for(len(cases), _WORKER_BYTES + per_voxel * largest_case_voxels(cases, num_channels))
 

@@ -1,4 +1,4 @@
-"""Which files are the cases of a data set, and what is missing among them."""
+"""Find the files of a data set's cases, and missing ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_cases(folder: Path, file_ending: str, num_channels: int) -> tuple[Case,
 
     Raises:
         MissingFileError: no such folder, or no image of this ending in it.
-        DatasetError: a channel is missing or too many, or a file is named otherwise.
+        DatasetError: a channel is missing or surplus, or a file name has another form.
     """
     cases, problems = scan_images(folder, file_ending, num_channels)
     if problems:
@@ -50,11 +50,11 @@ def find_cases(folder: Path, file_ending: str, num_channels: int) -> tuple[Case,
 
 
 def read_case_image(reader: ImageReaderWriter, case: Case, num_channels: int) -> Image:
-    """Read the channels of a case, which may lie in one file each or all in one.
+    """Read the channels of a case, from one file each or from a single file.
 
     Raises:
         MissingFileError, ImageError
-        GeometryError: channels that differ in shape or spacing, or another number of channels than declared.
+        GeometryError: the channels differ in shape or spacing, or their number is not the declared one.
     """
     image = reader.read_image(case.image_paths)
     if image.array.shape[0] != num_channels:
@@ -70,12 +70,12 @@ def read_case_image(reader: ImageReaderWriter, case: Case, num_channels: int) ->
 
 
 def reader_for_cases(description: DatasetDescription, cases: Sequence[Case]) -> ImageReaderWriter:
-    """Choose the reader as nnU-Net does, trying it on the first image that can be read at all.
+    """Choose the reader as nnU-Net does, by trying it on the first readable image.
 
-    A damaged first case is told of when the cases are read, each by its name.
+    A damaged first case is reported when the cases are read.
 
     Raises:
-        DatasetError: the name or the ending that dataset.json declares has no reader.
+        DatasetError: no reader has the name or the file ending that dataset.json declares.
     """
     ending, wanted = description.file_ending, description.reader_name
     for case in cases:
@@ -87,12 +87,12 @@ def reader_for_cases(description: DatasetDescription, cases: Sequence[Case]) -> 
 
 
 def short_name(path: Path) -> str:
-    """A file's name in messages: with its folder, as imagesTr/a_0000.mha."""
+    """A file's name in messages, with its folder: imagesTr/a_0000.mha."""
     return printable(Path(path.parent.name, path.name))
 
 
 def file_and_words(paths: Sequence[Path], error: Exception) -> tuple[Path, str]:
-    """Tell which of the files an error is about, the first if it begins with none of them, and what it says of it."""
+    """The file that an error is about (the first if its message starts with none of them), and its message."""
     text = str(error).rstrip(".")
     path = next((path for path in paths if text.startswith(f"{printable(path)}: ")), paths[0])
     return path, text.removeprefix(f"{printable(path)}: ")
@@ -128,7 +128,7 @@ def scan_images(folder: Path, file_ending: str, num_channels: int) -> tuple[tupl
 def scan_dataset(
     folder: Path, description: DatasetDescription, environ: Mapping[str, str]
 ) -> tuple[tuple[Case, ...], list[Problem]]:
-    """Find the training cases of a raw data set and every problem among its files, the names of which must not collide.
+    """Find the training cases of a raw data set and every problem among its files, including name collisions.
 
     Raises:
         MissingFileError: imagesTr or labelsTr is missing or empty.
@@ -167,10 +167,10 @@ def _scan_explicit(
 ) -> tuple[tuple[Case, ...], list[Problem]]:
     cases: list[Case] = []
     problems: list[Problem] = []
-    for case_id, entry in (description.explicit_cases or {}).items():  # as listed: nnU-Net measures them so
+    for case_id, entry in (description.explicit_cases or {}).items():  # in the listed order, as nnU-Net measures them
         images = tuple(folder / expand_variables(path, environ) for path in entry.images)
         label = folder / expand_variables(entry.label, environ)
-        missing = [path for path in (*images, label) if not os.path.exists(path)]  # unlike Path.exists, never an error
+        missing = [path for path in (*images, label) if not os.path.exists(path)]  # unlike Path.exists, never raises
         problems.extend(_missing_listed(case_id, path) for path in missing)
         count, wanted = len(images), len(description.channel_names)
         if count not in (1, wanted):
@@ -180,7 +180,7 @@ def _scan_explicit(
                     "files",
                     case_id,
                     "dataset.json",
-                    f"expected {wanted} images, one a channel, got {count}",
+                    f"expected {wanted} images, one per channel, got {count}",
                     f"Correct the key 'dataset.{case_id}.images'.",
                 )
             )
@@ -192,14 +192,14 @@ def _scan_explicit(
 
 def _file_names(folder: Path, file_ending: str) -> list[str]:
     if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing there"
+        got = "a file" if folder.exists() else "no such folder"
         raise MissingFileError(message(folder, expected="a folder of images", got=got, remedy="Check the path."))
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not _is_folder(entry))
     except OSError as error:
         raise DatasetError(
-            message(folder, expected="a folder to look into", got=error.strerror, remedy="Ask its owner for the right.")
+            message(folder, expected="a readable folder", got=error.strerror, remedy="Ask its owner for permission.")
         ) from error
     chosen = [name for name in names if name.endswith(file_ending)]
     if not chosen:
@@ -219,7 +219,7 @@ def _file_names(folder: Path, file_ending: str) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, for instance, which is told of its case
+    except OSError:  # for instance a link to itself, which is reported with its case
         return False
 
 
@@ -230,14 +230,14 @@ def _complete(paths: Mapping[int, Path], file_ending: str, num_channels: int) ->
 
 
 def holds_all_channels(path: Path, file_ending: str) -> bool:
-    """Whether one file may stand for all channels: a colour picture, or an image with a fourth dimension."""
+    """Whether one file may hold all channels: a colour image, or an image with a fourth dimension."""
     if file_ending.lower() in MANY_CHANNELS_IN_ONE_FILE:
         return True
     from segwright.io.itk import num_channels_in_file
 
     try:
         return num_channels_in_file(path) > 1
-    except (RuntimeError, OSError):  # unreadable as such, which is the readers' to tell
+    except (RuntimeError, OSError):  # unreadable, which the reader reports
         return False
 
 
@@ -276,7 +276,7 @@ def _no_label(case_id: str, ending: str) -> Problem:
         "files",
         case_id,
         f"labelsTr/{case_id}{ending}",
-        "expected a label map for this image, got nothing there",
+        "expected a label map for this image, got no such file",
         "Add it, or move the image to imagesTs.",
     )
 
@@ -295,4 +295,4 @@ def _no_image(case_id: str, path: Path) -> Problem:
 def _missing_listed(case_id: str, path: Path) -> Problem:
     variable = re.search(r"\$\w+|\$\{\w+\}", str(path))
     remedy = f"Set the variable {variable[0]}." if variable else f"Correct the key 'dataset.{case_id}' in dataset.json."
-    return Problem("error", "files", case_id, str(path), "expected this file, got nothing there", remedy)
+    return Problem("error", "files", case_id, str(path), "expected this file, got no such file", remedy)

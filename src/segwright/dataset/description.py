@@ -1,4 +1,4 @@
-"""dataset.json: what the channels, labels and files of a data set are (nnU-Net v2's format)."""
+"""dataset.json: the channels, labels and files of a data set (nnU-Net v2's format)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ExplicitCase:
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """The content of a dataset.json. `raw` is the file as it was, with keys that only other programs use."""
+    """The content of a dataset.json. `raw` is the original content, with keys that only other programs use."""
 
     raw: Mapping[str, Any]
     channel_names: tuple[str, ...]
@@ -61,7 +61,7 @@ class DatasetDescription:
         return cls.from_json(read_json(path), where=str(path))
 
     def write(self, path: Path) -> None:
-        """Write the file again with every key in its place; the order of labels means something to nnU-Net."""
+        """Write the file with all keys in their order; the order of labels matters to nnU-Net."""
         write_json_atomic(path, self.raw)
 
 
@@ -74,7 +74,7 @@ def new_description(
     regions_class_order: list[int] | None = None,
     **other_keys: Any,
 ) -> DatasetDescription:
-    """Describe a new data set; `other_keys` (name, licence, reference, ...) are written after the needed ones.
+    """Describe a new data set; `other_keys` (name, licence, reference, ...) are written after the required ones.
 
     Raises:
         DatasetError
@@ -92,10 +92,10 @@ def new_description(
 
 
 def parse_description(value: Any, *, where: str) -> tuple[DatasetDescription | None, list[DatasetError]]:
-    """Parse a dataset.json and collect every error in it; there is a description only where there is none."""
+    """Parse a dataset.json and collect all errors; the description is None if there are any."""
     if not isinstance(value, Mapping):
         return None, [
-            _wrong(where, None, "an object with the keys " + ", ".join(REQUIRED_KEYS), value, "Write the file anew.")
+            _wrong(where, None, "an object with the keys " + ", ".join(REQUIRED_KEYS), value, "Write the file again.")
         ]
     errors: list[DatasetError] = []
 
@@ -135,7 +135,7 @@ def _channel_names(value: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
             key,
             'an object that numbers the channels from 0, such as {"0": "T1", "1": "T2"}',
             channels,
-            "Number the channels 0, 1, 2, ... without a gap, as the files' endings _0000, _0001, ... do.",
+            "Number the channels 0, 1, 2, ... without gaps, like the file name endings _0000, _0001, ...",
         )
     if len(channels) > MOST_CHANNELS:
         raise _wrong(
@@ -143,12 +143,14 @@ def _channel_names(value: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
             key,
             f"at most {MOST_CHANNELS} channels, whose files end in _0000 to _{MOST_CHANNELS - 1}",
             len(channels),
-            "Name only what is a file of its own.",
+            "List only channels that are separate files.",
         )
     names = {int(number): name for number, name in channels.items()}
     for number, name in names.items():
         if not isinstance(name, str) or not name:
-            raise _wrong(where, f"{key}.{number}", "the channel's name", name, 'Write a name in quotes, as "CT".')
+            raise _wrong(
+                where, f"{key}.{number}", "the channel's name", name, 'Write the name in quotes, such as "CT".'
+            )
     return tuple(names[number] for number in range(len(names)))
 
 
@@ -160,7 +162,11 @@ def _num_training(value: Mapping[str, Any], *, where: str) -> int:
     number = _required(value, "numTraining", where=where)
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise _wrong(
-            where, "numTraining", "the number of training cases, a whole number", number, "Write the number bare."
+            where,
+            "numTraining",
+            "the number of training cases, a whole number",
+            number,
+            "Write the number without quotes.",
         )
     return number
 
@@ -212,7 +218,9 @@ def _explicit_case(case_id: str, entry: Any, where: str) -> ExplicitCase:
     images = entry.get("images") if isinstance(entry, Mapping) else None
     label = entry.get("label") if isinstance(entry, Mapping) else None
     if not isinstance(images, list) or not images or not all(isinstance(path, str) and path for path in images):
-        raise _wrong(where, f"dataset.{case_id}.images", "a list of paths, one a channel", images, "Correct the entry.")
+        raise _wrong(
+            where, f"dataset.{case_id}.images", "a list of paths, one per channel", images, "Correct the entry."
+        )
     if not isinstance(label, str) or not label:
         raise _wrong(where, f"dataset.{case_id}.label", "the path of the label map", label, "Correct the entry.")
     return ExplicitCase(images=tuple(images), label=label)

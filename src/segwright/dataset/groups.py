@@ -16,7 +16,7 @@ from segwright.errors import DatasetError, MissingFileError, SettingsError, mess
 
 OPTION = "--group-by"
 _SECONDS_TO_SEARCH = 10
-# The alarm ends the process even where its parent was killed; Windows has none, and there the parent ends it.
+# The alarm ends the process even if its parent was killed; on Windows, which has none, the parent ends it.
 _SEARCH = """
 import json, re, signal, sys
 pattern, ids, seconds = json.load(sys.stdin)
@@ -41,14 +41,13 @@ _GROUP_HEADINGS = ("group", "group_id", "patient", "patient_id", "subject", "sub
 def read_groups(spec: str, case_ids: Iterable[str]) -> dict[str, str]:
     """Name the group of each case, by a regular expression or a table.
 
-    A `spec` that ends in .csv or .tsv is a table with a column `case` and a column `group` (or `patient`, `subject`),
-    or several of these that group alike.
-    Any other is a regular expression that is searched in the case's id: what its first bracket holds, or else the
-    whole match, is the group.
+    A `spec` ending in .csv or .tsv is a table with a column `case` and a column `group` (or `patient`, `subject`), or
+    several equivalent ones. Anything else is a regular expression that is searched in the case id: the group is its
+    first capture group, otherwise the whole match.
 
     Raises:
         MissingFileError: there is no such table.
-        SettingsError: the expression is malformed, finds no group in a case, or groups nothing; or is another file.
+        SettingsError: the expression is malformed, finds no group in a case, or groups nothing; or `spec` is no table.
         DatasetError: the table is malformed, or lacks a case; with file and line.
     """
     ids = sorted(set(case_ids))
@@ -66,20 +65,20 @@ def read_groups(spec: str, case_ids: Iterable[str]) -> dict[str, str]:
     groups = _match(spec, ids)
     names = set(groups.values())
     if len(ids) > 1 and len(names) in (1, len(ids)):
-        what = "one group with all cases" if len(names) == 1 else "a group of its own for each case"
+        what = "one group with all cases" if len(names) == 1 else "a separate group for each case"
         raise SettingsError(
             message(
                 f"{OPTION} {spec!r}",
                 expected="groups of several cases",
                 got=f"{what}, such as {groups[ids[0]]!r} for {ids[0]}",
-                remedy="Put brackets around what a group's cases have in common, as in '(patient[0-9]+)'.",
+                remedy="Put brackets around the part that the cases of a group share, as in '(patient[0-9]+)'.",
             )
         )
     return groups
 
 
 def leaking_groups(splits: Sequence[Split], groups: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
-    """Groups of which some cases train a fold and others validate it, by the fold's number; sorted."""
+    """Groups with cases on both sides of a fold, by the number of the fold; sorted."""
     leaks = {}
     for fold, split in enumerate(splits):
         train, val = ({groups[case_id] for case_id in part if case_id in groups} for part in (split.train, split.val))
@@ -89,7 +88,7 @@ def leaking_groups(splits: Sequence[Split], groups: Mapping[str, str]) -> dict[i
 
 
 def grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], groups: Mapping[str, str]) -> list[Split]:
-    """Make the folds that keep groups together, for a data set that may have a splits file already.
+    """Make folds that keep groups together, for a data set that may have a splits file already.
 
     Raises:
         DatasetError: the preprocessed or the raw data set has a splits file with other folds, or groups are too few.
@@ -102,9 +101,9 @@ def grouped_splits(folder: Path, raw_folder: Path, case_ids: Iterable[str], grou
             raise DatasetError(
                 message(
                     path,
-                    expected=f"no splits, or those that {OPTION} makes",
+                    expected=f"no splits, or those made by {OPTION}",
                     got=f"other folds{mixed}",
-                    remedy=f"Delete the file, and trainings with its folds, or leave {OPTION} out to keep them.",
+                    remedy=f"Delete the file and the trainings with its folds, or leave {OPTION} out to keep them.",
                 )
             )
     return splits
@@ -126,7 +125,7 @@ def _match(pattern: str, ids: Sequence[str]) -> dict[str, str]:
 
 
 def _search(pattern: str, ids: Sequence[str]) -> list[str | None]:
-    """What an expression finds in each id, in a process of its own: some expressions take years, and hold Python up."""
+    """Matches of an expression in each id, in a separate process: some expressions take years and block Python."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _SEARCH],
@@ -150,7 +149,12 @@ def _search(pattern: str, ids: Sequence[str]) -> list[str | None]:
 
 def _bad_expression(pattern: str, expected: str, got: str) -> SettingsError:
     return SettingsError(
-        message(f"{OPTION} {pattern!r}", expected=expected, got=got, remedy="Try '(patient[0-9]+)', in quotes.")
+        message(
+            f"{OPTION} {pattern!r}",
+            expected=expected,
+            got=got,
+            remedy="Write, for example, '(patient[0-9]+)', in quotes.",
+        )
     )
 
 
@@ -190,7 +194,7 @@ def _read_table(path: Path, ids: Sequence[str]) -> dict[str, str]:
 def _require_agreement(
     path: Path, headings: Sequence[str], chosen: int, case_column: int, rows: Sequence[tuple[int, Sequence[str]]]
 ) -> None:
-    """Refuse a table with another column of groups that puts together other cases than the chosen one does."""
+    """Refuse a table with a second column of groups that divides the cases differently."""
     others = [column for column, name in enumerate(headings) if name in _GROUP_HEADINGS and column != chosen]
     for other in others:
         partners: dict[tuple[int, str], str] = {}
@@ -202,7 +206,7 @@ def _require_agreement(
                 raise _malformed(
                     path,
                     number,
-                    "one column of groups, or several that group alike",
+                    "one column of groups, or several equivalent ones",
                     f"{headings[chosen]} {group!r} and {headings[other]} {its_other!r} for case "
                     f"{row[case_column].strip()}, which divide the cases differently",
                     "Remove the column that is not meant.",
@@ -210,7 +214,7 @@ def _require_agreement(
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a table with the number of the line that each ends in."""
+    """The rows of a table, each with the number of its last line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

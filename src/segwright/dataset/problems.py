@@ -1,4 +1,4 @@
-"""A finding about a data set, and how it becomes an error."""
+"""A finding about a data set, and its conversion to an error."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ Kind = Literal[
     "splits",
     "unreadable",
 ]
-"""Names of findings for programs; they stay as they are."""
+"""Names of findings for programs; they must not change."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong ("error") or doubtful ("warning") with a data set, its case and its file.
+    """One error or warning about a data set, with its case and its file.
 
-    `case_ids` names every case of a finding about several, for which `case_id` is None.
+    For a finding about several cases, `case_ids` names them all and `case_id` is None.
     """
 
     severity: Literal["error", "warning"]
@@ -73,16 +73,16 @@ class Problem:
 
 
 def some(names: Sequence[str], separator: str = ", ") -> str:
-    """The first few of many names, and how many more there are."""
+    """The first few of many names, and the number of the others."""
     rest = len(names) - MAX_NAMES
     return separator.join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def in_brief(problems: Iterable[Problem]) -> list[Problem]:
-    """Put what many cases have in common on one line: the first finding, and the names of the other cases,
-    all where they must be mended.
+    """Merge similar findings of many cases into one line: the first finding, and the names of the other cases
+    (all of them for errors).
 
-    Findings are alike where what they say differs in nothing but the case, its file and numbers.
+    Findings are similar if they differ only in the case, its file and numbers.
     """
     alike: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
     for problem in problems:
@@ -101,7 +101,7 @@ def _likeness(problem: Problem) -> tuple[str, ...]:
 
 
 def _name(problem: Problem) -> str:
-    """What tells a finding from the like of it: its case, or its file."""
+    """What distinguishes a finding from similar ones: its case, or its file."""
     return problem.case_id or (problem.file or "").partition("/")[2]
 
 
@@ -110,6 +110,6 @@ def _merged(group: Sequence[Problem]) -> Problem:
     names = list(dict.fromkeys(map(_name, others)))
     whose = "other cases" if first.case_id is not None else "other files"
     listed = ", ".join(names) if first.severity == "error" else some(names)
-    what = f"{first.what}; the like in {len(names)} {whose}: {listed}"
+    what = f"{first.what}; similarly in {len(names)} {whose}: {listed}"
     cases = tuple(dict.fromkeys(problem.case_id for problem in group if problem.case_id is not None))
     return replace(first, what=what, case_ids=cases)

@@ -15,8 +15,8 @@ from segwright.io import Image, ImageReaderWriter
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A folder with dataset.json, imagesTr and labelsTr; `cases` have a label map each and are sorted by id, or as
-    dataset.json lists them."""
+    """A folder with dataset.json, imagesTr and labelsTr; each case has a label map; `cases` are sorted by id, or in
+    the order of dataset.json."""
 
     folder: Path
     name: str
@@ -25,9 +25,9 @@ class RawDataset:
 
     @classmethod
     def open(cls, folder: Path, *, environ: Mapping[str, str] | None = None) -> RawDataset:
-        """Open a data set; the first problem among names and labels is raised, no image is read.
+        """Open a data set without reading images; raise the first problem of names and labels.
 
-        `environ` has the values of the variables in an explicit file list.
+        `environ` holds the environment variables that an explicit file list may use.
 
         Raises:
             MissingFileError, DatasetError
@@ -70,7 +70,7 @@ def require_description(folder: Path) -> None:
         MissingFileError
     """
     if not folder.is_dir():
-        got = "nothing there" if not folder.exists() else "a file"
+        got = "no such folder" if not folder.exists() else "a file"
         raise MissingFileError(message(folder, expected="the folder of a data set", got=got, remedy="Check the path."))
     if not (folder / FILE_NAME).is_file():
         raise MissingFileError(
@@ -78,13 +78,13 @@ def require_description(folder: Path) -> None:
                 folder,
                 expected="a data set with a dataset.json in it",
                 got="none",
-                remedy="Name the folder that has dataset.json, imagesTr and labelsTr, or write the dataset.json.",
+                remedy="Give the folder that contains dataset.json, imagesTr and labelsTr, or write the dataset.json.",
             )
         )
 
 
 def consecutive_labels_problem(description: DatasetDescription) -> Problem | None:
-    """Tell of declared labels that are not 0, 1, 2, ..., with the mapping that mends them."""
+    """Report declared labels that are not 0, 1, 2, ..., with the mapping that fixes them."""
     values = sorted(description.labels.allowed_values)
     if values == list(range(len(values))):
         return None
@@ -101,7 +101,7 @@ def consecutive_labels_problem(description: DatasetDescription) -> Problem | Non
 
 
 def channel_order_problem(description: DatasetDescription) -> Problem | None:
-    """Tell of channels that are listed in another order than they are numbered, which nnU-Net takes otherwise."""
+    """Report channels that are not listed in the order of their numbers, which nnU-Net interprets differently."""
     key = "channel_names" if "channel_names" in description.raw else "modality"
     listed = [int(number) for number in description.raw[key]]
     if listed == sorted(listed):
@@ -112,5 +112,5 @@ def channel_order_problem(description: DatasetDescription) -> Problem | None:
         None,
         f"{FILE_NAME}, key '{key}'",
         f"expected the channels in the order of their numbers, got {', '.join(map(str, listed))}",
-        "nnU-Net gives normalisations in the order of the list, Segwright by the numbers; sort the list.",
+        "Sort the list: nnU-Net assigns normalisations in the order of the list, Segwright by the numbers.",
     )

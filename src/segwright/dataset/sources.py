@@ -1,4 +1,4 @@
-"""Which files a case was read from, to know later whether what was made of it is still what they would give."""
+"""The files that a case was read from, to detect later whether results made from them are out of date."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Sources = list[list[Any]]
 
 
 def sources_of(case: Case) -> Sources:
-    """Look at the files of a case as they are now.
+    """Return the current state of a case's files.
 
-    The time alone would not do: a file may be replaced by one that is older. Finer than seconds it does not survive
-    every way of copying a data set.
+    The time alone is not enough: a file may be replaced by an older one. Fractions of a second do not survive every
+    way of copying a data set.
 
     Raises:
-        OSError: a file is not there.
+        OSError: a file does not exist.
     """
     paths = [path for path in (*case.image_paths, case.label_path) if path is not None]
     return [[path.name, stat.st_size, int(stat.st_mtime)] for path in paths for stat in (path.stat(),)]

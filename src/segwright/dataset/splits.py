@@ -1,4 +1,4 @@
-"""Which cases a fold trains on and which it validates on (splits_final.json)."""
+"""The training and validation cases of each fold (splits_final.json)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Split:
-    """The ids of the cases that a fold trains on and of those that it validates on."""
+    """The training and validation case ids of a fold."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
 
     @property
     def overlap(self) -> tuple[str, ...]:
-        """Cases in both, whose validation scores say nothing; nnU-Net allows it and so only a warning is due."""
+        """Cases in both, whose validation scores are meaningless; nnU-Net allows it, so it is only a warning."""
         return tuple(sorted(set(self.train) & set(self.val)))
 
 
@@ -38,8 +38,8 @@ def create_splits(case_ids: Iterable[str], groups: Mapping[str, str] | None = No
     """Make five folds; each case is held out in one of them.
 
     Without `groups` they are nnU-Net's: scikit-learn's `KFold(5, shuffle=True, random_state=12345)` over the sorted
-    ids. With `groups`, the name of a case's group (its patient) by its id, no group is on both sides of a fold: the
-    shuffled groups go, large ones first, each to the fold that holds out the fewest cases.
+    ids. With `groups`, which maps a case id to its group (patient), no group is on both sides of a fold: the shuffled
+    groups are assigned, large ones first, to the fold with the fewest validation cases.
 
     Raises:
         DatasetError: fewer than five cases or groups, or a case without a group.
@@ -71,7 +71,7 @@ def _fold_of_each_group(ids: Sequence[str], groups: Mapping[str, str]) -> dict[s
                 "cross-validation",
                 expected="a group for each case",
                 got=f"none for {some(without)}",
-                remedy="Name the group of these cases as well.",
+                remedy="Give these cases a group as well.",
             )
         )
     members: dict[str, list[str]] = {}
@@ -92,9 +92,9 @@ def _require_enough(count: int, what: Literal["cases", "groups"]) -> None:
         raise DatasetError(
             message(
                 "cross-validation",
-                expected=f"at least {NUM_FOLDS} {what}, one a fold",
+                expected=f"at least {NUM_FOLDS} {what}, one per fold",
                 got=str(count),
-                remedy=f"{instead}, or write a {FILE_NAME} of your own into the preprocessed data set.",
+                remedy=f"{instead}, or write your own {FILE_NAME} into the preprocessed data set.",
             )
         )
 
@@ -104,7 +104,7 @@ def read_splits(path: Path) -> list[Split]:
 
     Raises:
         MissingFileError: there is none.
-        DatasetError: naming the fold that is malformed, trains on nothing, or names a case twice.
+        DatasetError: naming the fold that is malformed, has no training cases, or names a case twice.
     """
     value = read_json(path)
     if not isinstance(value, list) or not value:
@@ -113,7 +113,7 @@ def read_splits(path: Path) -> list[Split]:
                 path,
                 expected='a list of folds, each {"train": [case ids], "val": [case ids]}',
                 got=repr(value)[:100],
-                remedy="Delete the file to have nnU-Net's own five folds made.",
+                remedy="Delete the file to use nnU-Net's five folds.",
             )
         )
     return [_parse_split(entry, f"{path}, fold {fold}") for fold, entry in enumerate(value)]
@@ -128,7 +128,7 @@ def split_for_fold(splits: Sequence[Split], fold: int | Literal["all"], case_ids
     """Return the cases of a fold; fold "all" trains and validates on every one of `case_ids`.
 
     Raises:
-        DatasetError: there is no such fold, it names a case that is not among `case_ids`, or validates on none.
+        DatasetError: there is no such fold, it names a case that is not among `case_ids`, or has no validation cases.
     """
     known = sorted(set(case_ids))
     if fold == ALL:
@@ -159,7 +159,7 @@ def split_for_fold(splits: Sequence[Split], fold: int | Literal["all"], case_ids
                 f"{FILE_NAME}, fold {fold}, key 'val'",
                 expected="at least one case to validate on",
                 got="none",
-                remedy="Add ids, or train fold 'all' to hold no case back.",
+                remedy="Add ids, or train fold 'all' to use every case for training.",
             )
         )
     return split

@@ -1,4 +1,4 @@
-"""The three roots that nnU-Net v2 works in, and finding a data set in them by id, name or path."""
+"""nnU-Net v2's three root folders, and finding a data set in them by id, name or path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENVIRONMENT = {"raw": "nnUNet_raw", "preprocessed": "nnUNet_preprocessed", "resu
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where the raw, preprocessed and resulting files of a data set lie or will lie."""
+    """Where the raw, preprocessed and result files of a data set are, or will be."""
 
     name: str
     raw: Path
@@ -36,7 +36,7 @@ class Workspace:
 
     @classmethod
     def resolve(cls, folder: Path | None, environ: Mapping[str, str], cwd: Path) -> Workspace:
-        """Choose the roots: those of `folder`, else each one's nnU-Net variable, else those of `cwd`/segwright."""
+        """Choose the roots: in `folder`, otherwise nnU-Net's variable of each, otherwise in `cwd`/segwright."""
         base = folder if folder is not None else cwd / DEFAULT_FOLDER
         variables = {} if folder is not None else environ
         roots = {
@@ -49,7 +49,7 @@ class Workspace:
         """Find a data set by the path of its raw folder, by its id ("4", "004") or by its name.
 
         Raises:
-            MissingFileError: there is none; the message lists those there are, and where they were sought.
+            MissingFileError: there is none; the message lists the existing ones and the folders searched.
             DatasetError: several names fit.
         """
         path = Path(wanted)
@@ -61,8 +61,8 @@ class Workspace:
                 message(
                     path,
                     expected="the folder of a raw data set",
-                    got=f"a folder without {FILE_NAME}" if path.is_dir() else "nothing there",
-                    remedy=f"Name the folder that holds {FILE_NAME}, or a data set's id or name.",
+                    got=f"a folder without {FILE_NAME}" if path.is_dir() else "no such folder",
+                    remedy=f"Give the folder that contains {FILE_NAME}, or a data set's id or name.",
                 )
             )
         present = self.dataset_names()
@@ -85,7 +85,7 @@ class Workspace:
                 f"data set {wanted!r}",
                 expected="the folder of a raw data set, or the id or name of one in the workspace",
                 got=f"none such among {', '.join(present)}" if present else f"no data set at all in {self._places()}",
-                remedy=f"Looked in {self._places()}; choose another with --workspace.",
+                remedy=f"Searched in {self._places()}; choose another workspace with --workspace.",
             )
         )
 
@@ -101,7 +101,7 @@ class Workspace:
         return tuple(sorted(names))
 
     def _name_if_preprocessed_or_result(self, path: Path) -> str | None:
-        """Name of the data set whose preprocessed data or model lies at `path`, which has a dataset.json as well."""
+        """Name of the data set whose preprocessed data or model is at `path`, which has a dataset.json as well."""
         resolved = path.resolve()
         roots = [Path(os.path.realpath(root)) for root in (self.raw, self.preprocessed, self.results)]
         around = [root for root in roots if root in resolved.parents]
@@ -119,7 +119,7 @@ class Workspace:
 
 
 def _fits(wanted: str) -> Callable[[str], bool]:
-    """Test whether a folder's name is the data set asked for: an id has exactly three digits in the name."""
+    """Test whether a folder's name is the requested data set: an id has exactly three digits in the name."""
     identifier = re.fullmatch(r"(?:Dataset)?(\d{1,3})", wanted)
     if identifier:
         pattern = rf"Dataset{int(identifier[1]):03d}(_.*)?"

@@ -69,7 +69,7 @@ class MendedCase:
     """What was done and what could not be; `digest` is that of the voxels, None where they cannot be read."""
 
     changes: tuple[Change, ...]
-    unmended: tuple[Change, ...]
+    unfixed: tuple[Change, ...]
     digest: bytes | None
 
 
@@ -79,14 +79,14 @@ class _Record:
 
     case_id: str
     changes: list[Change] = field(default_factory=list)
-    unmended: list[Change] = field(default_factory=list)
+    unfixed: list[Change] = field(default_factory=list)
 
     def changed(self, path: Path, what: str) -> None:
         self.changes.append(Change(self.case_id, short_name(path), what))
 
     def failed(self, error: Exception, *paths: Path) -> None:
         path, text = file_and_words(paths, error)
-        self.unmended.append(Change(self.case_id, short_name(path), text.replace(f"{path.parent.parent}/", "")))
+        self.unfixed.append(Change(self.case_id, short_name(path), text.replace(f"{path.parent.parent}/", "")))
 
 
 def mend_case(task: MendTask) -> MendedCase:
@@ -102,7 +102,7 @@ def mend_case(task: MendTask) -> MendedCase:
     try:
         image = read_case_image(reader, Case(case.case_id, task.image_copies, None), task.num_channels)
     except SegwrightError as error:
-        if not record.unmended:
+        if not record.unfixed:
             record.failed(error, *task.image_copies)
     try:
         label_map = _mend_labels(task.label_copy, reader, image, task.mapping, record)
@@ -111,7 +111,7 @@ def mend_case(task: MendTask) -> MendedCase:
         if case.label_path is not None:
             copy_file(case.label_path, task.label_copy)
     digest = None if image is None or label_map is None else _digest(image, label_map)
-    return MendedCase(tuple(record.changes), tuple(record.unmended), digest)
+    return MendedCase(tuple(record.changes), tuple(record.unfixed), digest)
 
 
 def copy_case(task: MendTask) -> None:

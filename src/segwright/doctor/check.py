@@ -19,7 +19,7 @@ from segwright.dataset.splits import Split, read_splits
 from segwright.doctor.case_check import CaseFindings, CaseTask, Measure, check_case
 from segwright.doctor.cohort_check import compare_cases
 from segwright.doctor.fold_check import check_folds, check_splits, folds_to_check, groups_by_name
-from segwright.doctor.label_check import absent_labels, mending_remedy, undeclared_labels
+from segwright.doctor.label_check import absent_labels, mapping_remedy, undeclared_labels
 from segwright.errors import SegwrightError
 from segwright.io import ImageReaderWriter
 from segwright.io.json_file import read_json
@@ -205,7 +205,7 @@ def _check_cases(
 
 def _check_labels(description: DatasetDescription, checked: Sequence[tuple[Case, CaseFindings]]) -> Iterator[Problem]:
     found = frozenset(value for _, findings in checked for value in findings.label_counts)
-    remedy = mending_remedy(found, description.labels)
+    remedy = mapping_remedy(found, description.labels)
     undeclared = [
         problem
         for case, findings in checked

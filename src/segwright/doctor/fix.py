@@ -44,7 +44,7 @@ class FixReport:
     copy: Path
     num_cases: int
     changes: tuple[Change, ...]
-    unmended: tuple[Change, ...]
+    unfixed: tuple[Change, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a program to read."""
@@ -53,14 +53,14 @@ class FixReport:
             "copy": str(self.copy),
             "num_cases": self.num_cases,
             "changes": [asdict(change) for change in self.changes],
-            "unmended": [asdict(change) for change in self.unmended],
+            "unmended": [asdict(change) for change in self.unfixed],
         }
 
 
 @dataclass
 class _Record:
     changes: list[Change] = field(default_factory=list)
-    unmended: list[Change] = field(default_factory=list)
+    unfixed: list[Change] = field(default_factory=list)
 
     def left_out(self, case_id: str | None, file: str | None, why: str) -> None:
         self.changes.append(Change(case_id, file, f"left out: {why}"))
@@ -126,10 +126,10 @@ def fix_dataset(
         kept = [task.case.case_id for task in tasks if task.case.case_id not in originals]
         for result in results.values():
             record.changes += result.changes
-            record.unmended += result.unmended
+            record.unfixed += result.unfixed
         _write_description(temporary / FILE_NAME, raw, mended, len(kept), record)
         _mend_splits(temporary / SPLITS_NAME, kept, originals, record)
-    return FixReport(folder, output, len(kept), *(_sorted(part) for part in (record.changes, record.unmended)))
+    return FixReport(folder, output, len(kept), *(_sorted(part) for part in (record.changes, record.unfixed)))
 
 
 def _refuse_output(folder: Path, output: Path) -> None:
@@ -354,7 +354,7 @@ def _mend_splits(path: Path, case_ids: Sequence[str], originals: Mapping[str, st
     try:
         splits = read_splits(path)
     except SegwrightError as error:
-        record.unmended.append(Change(None, SPLITS_NAME, str(error).removeprefix(f"{path}, ").rstrip(".")))
+        record.unfixed.append(Change(None, SPLITS_NAME, str(error).removeprefix(f"{path}, ").rstrip(".")))
         return
     mended = [_mend_split(split, frozenset(case_ids), originals) for split in splits]
     for fold, (old, new) in enumerate(zip(splits, mended, strict=True)):
@@ -362,7 +362,7 @@ def _mend_splits(path: Path, case_ids: Sequence[str], originals: Mapping[str, st
             if before and not after:
                 mended[fold] = old
                 what = f"fold {fold}, key '{part}': none of its cases is in the copy, or all are in the other part"
-                record.unmended.append(Change(None, SPLITS_NAME, what))
+                record.unfixed.append(Change(None, SPLITS_NAME, what))
     if mended != splits:
         write_splits(path, mended)
         taken_out = {case_id for old, new in zip(splits, mended, strict=True) for case_id in _named(old) - _named(new)}

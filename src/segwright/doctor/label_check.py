@@ -56,7 +56,7 @@ def absent_labels(description: DatasetDescription, found: frozenset[float]) -> l
     ]
 
 
-def mending_remedy(found: frozenset[float], labels: Labels) -> str:
+def mapping_remedy(found: frozenset[float], labels: Labels) -> str:
     """Say how the label values found in all cases of a data set could be brought to the declared ones."""
     declared, values = sorted(labels.allowed_values), sorted(found)
     undeclared = [value for value in values if value not in labels.allowed_values]

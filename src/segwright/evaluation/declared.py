@@ -1,4 +1,4 @@
-"""Which labels, file ending and reader two folders of label maps are to be scored with."""
+"""The labels, file ending and reader with which to score two folders of label maps."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def labels_for_evaluation(
 ) -> EvaluationSetup:
     """Find the labels of two folders of label maps.
 
-    They come from a dataset.json in the folder of the predictions, else in that of the references, else in the parent
-    of the references; with none of these, from the values that occur in the references.
+    They are read from a dataset.json in the folder of the predictions, of the references, or the parent of the
+    references, in this order; otherwise they are the values that occur in the references.
 
     Raises:
         MissingFileError: the folder of the references does not exist.
@@ -67,7 +67,7 @@ def _setup_from_values(references: Path, *, workers: int, progress: Progress | N
         partial(_values_of, reader=reader),
         list(files.values()),
         case_id=lambda path: path.name,
-        what="Reading the labels of the references",
+        what="reading the labels of the references",
         workers=workers,
         progress=progress,
     )
@@ -75,28 +75,28 @@ def _setup_from_values(references: Path, *, workers: int, progress: Progress | N
         labels=_labels_of_values(set().union(*found.values()), references),
         file_ending=file_ending,
         reader=reader,
-        labels_from=f"the values in {references}, for want of a dataset.json",
+        labels_from=f"the values in {references}, as there is no dataset.json",
     )
 
 
 def _common_file_ending(folder: Path) -> str:
-    """The file ending that most images of a folder have, ties to the alphabetically first."""
+    """The most frequent file ending among the images of a folder; in a tie, the alphabetically first."""
     names = [path.name for path in label_map_files(folder, "").values()]
     endings = Counter(ending for name in names if (ending := _readable_ending(name)) is not None)
     if not endings:
         raise DatasetError(
             message(
                 folder,
-                expected="label maps of a format that can be read",
+                expected="label maps in a supported format",
                 got=f"{len(names)} other files" if names else "an empty folder",
-                remedy="Give the folder with the reference label maps.",
+                remedy="Give the folder of the reference label maps.",
             )
         )
     return min(endings, key=lambda ending: (-endings[ending], ending))
 
 
 def _readable_ending(name: str) -> str | None:
-    """Longest ending of a file name, from a dot on, that a reader is registered for."""
+    """Longest ending of a file name, from a dot on, for which there is a reader."""
     parts = name.split(".")
     endings = ("." + ".".join(parts[start:]) for start in range(1, len(parts)))
     return next((ending for ending in endings if readers_for(ending)), None)
@@ -113,7 +113,7 @@ def _labels_of_values(values: set[float], references: Path) -> Labels:
         raise DatasetError(
             message(
                 references,
-                expected=f"label maps of whole numbers with 1 to {_MOST_LABELS_BY_VALUE} labels beside the background",
+                expected=f"label maps of integers with 1 to {_MOST_LABELS_BY_VALUE} labels beside the background",
                 got=f"{len(values)} different values",
                 remedy="Put the data set's dataset.json beside the references.",
             )

@@ -42,14 +42,14 @@ def evaluate_folder(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
-    """Score every case of two folders, which must hold the same cases; or `case_ids` alone, whatever else they hold.
+    """Score every case of two folders, which must hold the same cases; or only score `case_ids`.
 
-    Without `compare_positions` only the voxel grids must agree, as in training: images and reference label maps whose
-    headers place them differently are common, and nnU-Net bears with them.
+    Without `compare_positions` only shapes and spacings must agree, as in training: images and references with
+    different positions in their headers are common, and nnU-Net accepts them.
 
     Raises:
         DatasetError: the folders do not hold the same cases.
-        CasesFailedError: cases whose shape, geometry or values are wrong, by name; no mean is made without them.
+        CasesFailedError: cases with a wrong shape, geometry or values; no mean is computed without them.
     """
     pairs = _pair_up(predictions, references, file_ending, case_ids)
     scored = run_all(
@@ -107,7 +107,7 @@ def _require_all(wanted: Iterable[str], found: Mapping[str, Path], folder: Path,
                 folder,
                 expected=f"a {kind} for every case",
                 got=f"none for {len(missing)} of them: {_listed(missing)}",
-                remedy="Add the missing label maps, or take the same cases out of the other folder.",
+                remedy="Add the missing label maps, or remove the same cases from the other folder.",
             )
         )
 
@@ -128,7 +128,7 @@ def run_all(
     """Results by case id, of every item.
 
     Raises:
-        CasesFailedError: cases that failed, each with its reason; the others have been tried.
+        CasesFailedError: the failed cases, each with its reason; all cases have been tried.
     """
     results: dict[str, _Result] = {}
     failures: dict[str, str] = {}
@@ -167,7 +167,7 @@ def _require_same_grid(prediction: Image, reference: Image, pair: _Pair, compare
                 pair.prediction,
                 expected=f"the reference's shape {reference.array.shape[1:]}",
                 got=f"{prediction.array.shape[1:]}",
-                remedy="Predict on the image that the reference was drawn on.",
+                remedy="Predict the image that the reference was drawn on.",
             )
         )
     shape = prediction.array.shape[1:]
@@ -175,9 +175,9 @@ def _require_same_grid(prediction: Image, reference: Image, pair: _Pair, compare
         raise GeometryError(
             message(
                 pair.prediction,
-                expected=f"the reference's place in space, {_in_words(reference.geometry)}",
+                expected=f"the reference's position in space, {_in_words(reference.geometry)}",
                 got=_in_words(prediction.geometry),
-                remedy="Predict on the image that the reference was drawn on, or copy its header.",
+                remedy="Predict the image that the reference was drawn on, or copy its header.",
             )
         )
 
@@ -188,9 +188,9 @@ def _in_words(geometry: Geometry) -> str:
 
 
 def same_grid(first: Geometry, second: Geometry, shape: tuple[int, int, int]) -> bool:
-    """Whether two grids of `shape` (z, y, x) put their voxels at the same places, to a tenth of a voxel.
+    """Whether the voxels of two grids of `shape` (z, y, x) have the same positions, to a tenth of a voxel.
 
-    nnU-Net's tolerance (`numpy.allclose`) also refuses the rounding of a header that was written and read again.
+    nnU-Net's tolerance (`numpy.allclose`) also rejects the rounding of a header that was written and read again.
     """
     if not np.allclose(first.spacing_mm, second.spacing_mm, rtol=1e-3, atol=0):
         return False

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segwright.errors import DatasetError, message
 from segwright.labels import LabelOrRegion, Labels
 
-_VOXELS_AT_ONCE = 1 << 21  # bounds the memory that the indices of a large scan take
+_VOXELS_AT_ONCE = 1 << 21  # bounds the memory for the indices of a large scan
 METRIC_NAMES = ("Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref")
 Metrics = dict[str, float]
 
@@ -21,7 +21,7 @@ def compare_label_maps(
     """Score a prediction against a reference of the same shape, for each of `labels.classes`.
 
     Dice = 2 TP / (2 TP + FP + FN) and IoU = TP / (TP + FP + FN), both NaN where the class is in neither map; counts are
-    voxels. Voxels that the reference gives the ignore label count nowhere. As nnU-Net v2's `compute_metrics`.
+    voxels. Voxels with the ignore label in the reference are not counted. As nnU-Net v2's `compute_metrics`.
 
     Raises:
         DatasetError: a map holds a value that is not declared.

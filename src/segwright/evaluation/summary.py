@@ -1,4 +1,4 @@
-"""Scores of a set of cases, and nnU-Net v2's file of them, summary.json."""
+"""Scores of a set of cases, and nnU-Net v2's file for them, summary.json."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CaseMetrics:
 
     @property
     def mean_foreground_dice(self) -> float:
-        """Mean Dice over the classes that occur in the prediction or the reference; NaN where none does."""
+        """Mean Dice over the classes that occur in the prediction or the reference; NaN if none does."""
         dice = [values["Dice"] for value, values in self.metrics.items() if value != 0]
         finite = [value for value in dice if not math.isnan(value)]
         return sum(finite) / len(finite) if finite else math.nan
@@ -52,10 +52,10 @@ class Summary:
 
     @classmethod
     def from_cases(cls, cases: Sequence[CaseMetrics]) -> Summary:
-        """Average cases that share their classes, as nnU-Net does.
+        """Average cases with the same classes, as nnU-Net does.
 
-        A class's mean leaves out the cases where it is NaN; the foreground mean is the plain mean of the classes'
-        means without label 0, so it is NaN if a class was in no case at all.
+        A class's mean excludes cases where it is NaN; the foreground mean is the plain mean of the classes' means
+        without label 0, so it is NaN if a class occurs in no case.
         """
         if not cases:
             raise ValueError("Expected at least one case to average, got none.")
@@ -74,7 +74,7 @@ class Summary:
         """Read the content of a summary.json.
 
         Raises:
-            DatasetError: it is not one.
+            DatasetError: it is invalid.
         """
         try:
             mean = _from_keys(value["mean"])
@@ -96,7 +96,7 @@ class Summary:
                     where,
                     expected="a summary with the keys 'metric_per_case', 'mean' and 'foreground_mean'",
                     got=f"{type(error).__name__}: {error}",
-                    remedy="Write it anew with `segwright evaluate`.",
+                    remedy="Write it again with `segwright evaluate`.",
                 )
             ) from error
 
@@ -132,7 +132,7 @@ class Summary:
         return cls.from_json(read_json(path), where=str(path))
 
     def write(self, path: Path) -> None:
-        """Write summary.json as nnU-Net does: keys sorted, NaN as `NaN`. All or nothing."""
+        """Write summary.json as nnU-Net does: keys sorted, NaN as `NaN`. Atomic."""
         write_text_atomic(path, json.dumps(self.to_json(), sort_keys=True, indent=4))
 
 
@@ -161,7 +161,7 @@ def _with_classes(
 ) -> dict[LabelOrRegion, dict[str, float]]:
     missing = [key_of(value) for value in classes if value not in metrics]
     if missing:
-        raise ValueError(f"a case without class {missing[0]}, of which there is a mean")
+        raise ValueError(f"a case without class {missing[0]}, which has a mean")
     return metrics
 
 
@@ -176,6 +176,6 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _nanmean(values: Sequence[float]) -> float:
-    """Mean without NaN; NaN where nothing is left, and without NumPy's warning about it."""
+    """Mean without NaN; NaN if nothing is left, without NumPy's warning."""
     numbers = np.asarray(values, dtype=np.float64)
     return float(np.nanmean(numbers)) if not np.isnan(numbers).all() else math.nan

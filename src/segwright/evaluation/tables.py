@@ -1,4 +1,4 @@
-"""What a reader wants from a summary: a row per class, and the best, the median and the worst case."""
+"""Tables of a summary: a row per class, and the best, median and worst case."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ExtremeCases:
-    """Best, median and worst case by mean foreground Dice; the same case may stand in several places."""
+    """Best, median and worst case by mean foreground Dice; the same case may appear more than once."""
 
     best: CaseMetrics
     median: CaseMetrics
@@ -34,14 +34,14 @@ class ExtremeCases:
 
 
 def class_rows(summary: Summary, labels: Labels | None = None) -> tuple[ClassRow, ...]:
-    """One row per class in the order of the labels, or of their values where no labels are given."""
+    """One row per class in the order of the labels, or of their values if no labels are given."""
     found = tuple(summary.mean)
     order = labels.classes if labels is not None and set(labels.classes) == set(found) else _by_value(found)
     return tuple(_class_row(summary, value, labels) for value in order)
 
 
 def extreme_cases(summary: Summary) -> ExtremeCases | None:
-    """Pick the best, the median and the worst case; None where no case has a score.
+    """Pick the best, the median and the worst case; None if no case has a score.
 
     Cases without any foreground in prediction and reference have none. Equal scores are ordered by case id; of an even
     number of cases the lower middle one is the median.

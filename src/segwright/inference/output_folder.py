@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from segwright.errors import LockedError, SegwrightError, message
 from segwright.io import ImageReaderWriter
-from segwright.io.atomic import make_folder, told_of_writing
+from segwright.io.atomic import make_folder, write_errors_explained
 from segwright.io.notes import add_note, read_notes
 
 OWN_FOLDER = ".segwright"
@@ -145,7 +145,7 @@ class OutputFolder:
 
     def _add(self, case_id: str, note: Mapping[str, Any] | None) -> None:
         path = self.path / OWN_FOLDER / NOTES_NAME
-        with told_of_writing(path):
+        with write_errors_explained(path):
             add_note(path, case_id, note)
 
 
@@ -163,7 +163,7 @@ def open_output_folder(
     """
     own = path / OWN_FOLDER
     make_folder(own)
-    with told_of_writing(own), FileLock(own / "folder.lock"):
+    with write_errors_explained(own), FileLock(own / "folder.lock"):
         _refuse_another_origin(path, origin)
         presence = FileLock(own / f"{origin.digest}-{uuid4().hex}.process")
         presence.acquire()
@@ -212,7 +212,7 @@ def _try_lock(file: Path) -> FileLock | None:
     # A label map is claimed by one thread and may be released by another.
     lock = FileLock(file, thread_local=False)
     try:
-        with told_of_writing(file):
+        with write_errors_explained(file):
             lock.acquire(timeout=0)
     except Timeout:
         return None

@@ -1,4 +1,4 @@
-"""Exchange with nnU-Net v2: weights under its names, checkpoint files in its layout."""
+"""Exchange with nnU-Net v2: weights with its names, checkpoint files in its layout."""
 
 from __future__ import annotations
 

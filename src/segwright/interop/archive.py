@@ -1,8 +1,8 @@
-"""Whether a checkpoint's archive is what was written: torch loads its zip without checking the checksums.
+"""Verify the archive of a checkpoint: torch loads its zip without checking the checksums.
 
-The digest, an entry beside torch's, is over name, size and checksum of every other entry: with the checksums it covers
-the directory of the archive as well, and costs no second reading of the weights. It finds damage, not forgery: whoever
-writes a digest of their own is held off by the restricted pickle only.
+The digest, an additional entry, covers name, size and checksum of every other entry, and so the directory of the
+archive as well, without reading the weights twice. It detects damage, not forgery: only the restricted pickle protects
+against a forged file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def seal(path: Path) -> None:
-    """Add the digest to an archive that torch has written; torch and nnunetv2 pass over it."""
+    """Add the digest to an archive written by torch; torch and nnunetv2 ignore it."""
     with zipfile.ZipFile(path, "a") as archive:
         entries = archive.infolist()
         root = entries[0].filename.split("/", 1)[0]
@@ -30,12 +30,12 @@ def seal(path: Path) -> None:
 
 
 def verify(file: IO[bytes], where: Path) -> str:
-    """Read every entry against its checksum and all of them against the digest, in bounded memory; return the digest.
+    """Verify every entry by its checksum and all of them by the digest, in bounded memory; return the digest.
 
-    A file in torch's older format, which is no archive, has nothing to be checked by; its digest is over its bytes.
+    A file in torch's older format is not an archive and cannot be verified; its digest is that of its bytes.
 
     Raises:
-        CheckpointError: the contents are not those that were written, or are compressed, which torch's never are.
+        CheckpointError: the contents have changed, or are compressed, which torch never does.
         zipfile.BadZipFile, and others: the archive cannot be read.
     """
     start = file.read(len(_ZIP_START))
@@ -53,7 +53,7 @@ def verify(file: IO[bytes], where: Path) -> str:
         own = [entry for entry in entries if _is_digest(entry)]
         digest = _digest([entry for entry in entries if not _is_digest(entry)])
         if own and archive.read(own[0]) != digest.encode():
-            raise _damaged(where, "entries that differ from those that were written")
+            raise _damaged(where, "entries that differ from those written")
     return digest
 
 
@@ -72,7 +72,7 @@ def _refuse_what_torch_does_not_write(entries: Sequence[zipfile.ZipInfo], size: 
                 where,
                 expected=f"at most its own {size} bytes when unpacked, as torch never compresses",
                 got=what,
-                remedy="Do not use this file; ask for it again as torch or nnU-Net wrote it.",
+                remedy="Do not use this file; obtain the original as written by torch or nnU-Net.",
             )
         )
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a value: nnU-Net v2's keys, and under `segwright` what only Segwright needs."""
+"""A checkpoint as a value: nnU-Net v2's keys, and under `segwright` the data that only Segwright needs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ANOTHER = "Use another checkpoint of this training."
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come: what it needs, beside the weights, to go on.
+    """Progress of a training: what it needs, beside the weights, to continue.
 
-    `epoch` epochs are finished, and `step` steps of the next, whose losses are `train_losses`.
+    `epoch` epochs are finished, and `step` steps of the next one, with the losses `train_losses`.
     """
 
     epoch: int
@@ -47,8 +47,8 @@ class Checkpoint:
     """A checkpoint in memory. Build it with `Checkpoint.read`, or with `Checkpoint.of_training` to write it.
 
     `contents` is the file's dictionary. The properties read one key each and raise `CheckpointError`, naming the file
-    and the key, where it holds what it must not; of foreign files only the keys that are used need to be right.
-    `digest` tells the contents of a file from those of others.
+    and the key, for invalid values; in foreign files only the keys that are used need to be valid.
+    `digest` identifies the contents of the file.
     """
 
     contents: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Checkpoint:
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: the file is damaged, is no checkpoint, or holds what could run code.
+            CheckpointError: the file is damaged, not a checkpoint, or contains something that could run code.
         """
         contents, digest = read_with_digest(path)
         return cls(contents, str(path), digest)
@@ -80,7 +80,7 @@ class Checkpoint:
         mirror_axes: tuple[int, ...],
         own: Mapping[str, Any],
     ) -> Checkpoint:
-        """Lay out the state of a training under nnU-Net's keys; `own` is what only Segwright reads."""
+        """Lay out the state of a training under nnU-Net's keys; `own` is only read by Segwright."""
         return cls(
             {
                 WEIGHTS_KEY: network_weights,
@@ -96,7 +96,7 @@ class Checkpoint:
                     "dataset_json": dict(description.raw),
                     "device": torch.device(device.type),
                 },
-                # nnunetv2 looks this class up to build the network, which the plan describes whatever our class is.
+                # nnunetv2 uses this class to build the network, which the plan describes whatever our class is.
                 "trainer_name": NNUNET_TRAINER,
                 "inference_allowed_mirroring_axes": mirror_axes or None,
                 OWN_KEY: {**own, "step": progress.step, "train_losses": list(progress.train_losses)},
@@ -104,7 +104,7 @@ class Checkpoint:
         )
 
     def write(self, path: Path) -> None:
-        """Write the file, at once or not at all.
+        """Write the file atomically.
 
         Raises:
             WriteError: the disk is full, or the folder cannot be written to.
@@ -112,13 +112,13 @@ class Checkpoint:
         write_checkpoint(path, self.contents)
 
     def without_tensors(self) -> Checkpoint:
-        """Return the same without weights and optimizer state, which hold nearly all of the memory."""
+        """Return a copy without weights and optimizer state, which take nearly all of the memory."""
         contents = {k: v for k, v in self.contents.items() if k not in (WEIGHTS_KEY, "optimizer_state")}
         return replace(self, contents=contents)
 
     @cached_property
     def network_weights(self) -> dict[str, Tensor]:
-        """The weights by nnU-Net's names."""
+        """The weights under nnU-Net's names."""
         weights = self._mapping(self.contents, WEIGHTS_KEY)
         for name, value in weights.items():
             if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
@@ -135,7 +135,7 @@ class Checkpoint:
 
     @property
     def fold(self) -> str | None:
-        """The fold that was held out, `all`, or None where the file does not say it."""
+        """The fold that was held out, `all`, or None if the file does not say."""
         fold = self._init_args.get("fold")
         if fold is not None and not isinstance(fold, (str, Integral)):
             raise self._error("init_args.fold", "a whole number or 'all'", fold)
@@ -153,7 +153,7 @@ class Checkpoint:
 
     @property
     def builds_own_network(self) -> bool:
-        """Whether the class that trained it builds another network than the one in the plan."""
+        """Whether the class that trained it builds a network other than the plan's."""
         return self.own.get("builds_own_network") is True
 
     @property
@@ -169,20 +169,20 @@ class Checkpoint:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """The plan that it was trained with; None where the file does not hold it.
+        """The plan that it was trained with; None if the file does not contain it.
 
         Raises:
-            PlanError: it holds one that cannot be read.
+            PlanError: it cannot be read.
         """
         plans = self._json("plans")
         return None if plans is None else Plan.from_json(plans, where=f"{self.where}, key 'init_args.plans'")
 
     @cached_property
     def description(self) -> DatasetDescription | None:
-        """The dataset.json that it was trained with; None where the file does not hold it.
+        """The dataset.json that it was trained with; None if the file does not contain it.
 
         Raises:
-            DatasetError: it holds one that cannot be read.
+            DatasetError: it cannot be read.
         """
         value = self._json("dataset_json")
         where = f"{self.where}, key 'init_args.dataset_json'"
@@ -190,7 +190,7 @@ class Checkpoint:
 
     @property
     def settings(self) -> dict[str, Setting]:
-        """Settings that it was trained with; of one that nnunetv2 wrote only the recipe is known."""
+        """Settings that it was trained with; for a checkpoint of nnunetv2 only the recipe is known."""
         budget = self.own.get("budget")
         if budget is None:
             return {"recipe": Setting("recipe", "nnunet", "default")}
@@ -201,15 +201,15 @@ class Checkpoint:
 
     @property
     def own(self) -> Mapping[str, Any]:
-        """What only Segwright reads; empty in a file that nnunetv2 wrote."""
+        """The data that only Segwright reads; empty in a file written by nnunetv2."""
         return self._mapping(self.contents, OWN_KEY) if self.contents.get(OWN_KEY) is not None else {}
 
     @property
     def progress(self) -> Progress:
-        """What a training needs to go on."""
+        """What a training needs to continue."""
         for key in ("optimizer_state", "logging", "current_epoch", "_best_ema"):
             if key not in self.contents:
-                raise self._error(key, "this key, which a training needs to go on", "no such key")
+                raise self._error(key, "this key, which a training needs to continue", "no such key")
         best = self.contents["_best_ema"]
         if best is not None and not _is_number(best):
             raise self._error("_best_ema", "a number or None", best)
@@ -236,7 +236,7 @@ class Checkpoint:
         try:
             return None if value is None else json.loads(json.dumps(value, default=_plain))
         except (TypeError, ValueError, RecursionError) as error:
-            raise self._error(f"init_args.{key}", "plain numbers, texts, lists and objects", value) from error
+            raise self._error(f"init_args.{key}", "plain numbers, strings, lists and objects", value) from error
 
     def _mapping(self, values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         if not isinstance(values.get(key), Mapping):

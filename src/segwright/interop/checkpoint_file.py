@@ -1,4 +1,4 @@
-"""Checkpoint files, in nnU-Net v2's layout, read without running what is in them, and only if they are undamaged.
+"""Checkpoint files, in nnU-Net v2's layout, read without executing code in them, and only if undamaged.
 
 A checkpoint is a pickle, and an ordinary pickle runs code when it is opened. Models are shared, so only tensors, plain
 containers and numpy's scalars and arrays are accepted.
@@ -32,13 +32,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the file is damaged, is no checkpoint of this kind, or holds what could run code.
+        CheckpointError: the file is damaged, not such a checkpoint, or contains something that could run code.
     """
     return read_with_digest(path)[0]
 
 
 def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a checkpoint, and the digest that tells its contents from others."""
+    """Read a checkpoint, and the digest that identifies its contents."""
     if not path.is_file():
         raise MissingFileError(
             message(path, expected="a checkpoint", got="no such file", remedy="Train the model, or correct the path.")
@@ -57,7 +57,7 @@ def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all: a file that is there already stays until the new one is complete.
+    """Write a checkpoint atomically: an existing file stays until the new one is complete.
 
     Raises:
         WriteError: the disk is full, or the folder cannot be written to.
@@ -72,7 +72,7 @@ def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
                     path,
                     expected="to write the checkpoint",
                     got=_first_line(error),
-                    remedy="Free some space or choose another folder; the checkpoint before it is still there.",
+                    remedy="Free some space or choose another folder; the previous checkpoint is intact.",
                 )
             ) from error
 
@@ -92,7 +92,7 @@ def _load_safely(path: Path) -> tuple[Any, str]:
         raise CheckpointError(
             message(path, expected="a readable file", got=str(error), remedy="Change the file's permissions.")
         ) from error
-    except Exception as error:  # a torn pickle can raise anything
+    except Exception as error:  # a truncated pickle can raise anything
         refused = _REFUSED_GLOBAL.search(str(error))
         if refused is not None:
             raise CheckpointError(
@@ -114,7 +114,7 @@ def _load_safely(path: Path) -> tuple[Any, str]:
 
 
 def _without_advice(error: Exception) -> str:
-    """Kind and first line of an error; torch's refusals only name the kind, as they advise to load without refusing."""
+    """Type and first line of an error; for torch's refusals only the type, as they advise loading without the check."""
     line = "" if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error) else _first_line(error)
     return f"{type(error).__name__} ({line})" if line else type(error).__name__
 

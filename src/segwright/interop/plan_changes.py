@@ -1,4 +1,4 @@
-"""Whether weights still belong to a plan: what differs from the plan and dataset.json that they were made with."""
+"""Whether weights still fit a plan: the differences from the plan and dataset.json that they were trained with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segwright.interop.checkpoint import Checkpoint
 from segwright.preprocessing.record import by_plan_keys, record_of, resampling_record
 from segwright.task import Task
 
-# Predictions do not depend on the first two; of the third the weights mean the same, all else decides their meaning.
+# Predictions do not depend on the first two; the third does not change what the weights mean; everything else does.
 _OF_TRAINING = frozenset({"batch_dice", "data_identifier", "resampling_fn_seg", "resampling_fn_seg_kwargs"})
 _OF_FILES = frozenset({"image_reader_writer", "channel_names"})
 _OF_PREDICTION = frozenset({"patch_size", "resampling_fn_probabilities", "resampling_fn_probabilities_kwargs"})
@@ -20,7 +20,7 @@ _OF_PREDICTION = frozenset({"patch_size", "resampling_fn_probabilities", "resamp
 
 @dataclass(frozen=True)
 class PlanChange:
-    """A key of plan or dataset.json, dotted, whose value is not the one that the weights were made with."""
+    """A dotted key of plan or dataset.json whose value differs from the one that the weights were trained with."""
 
     key: str
     trained_with: Any
@@ -46,10 +46,10 @@ class PlanChange:
 
 
 def changes_since(checkpoint: Checkpoint, now: Task) -> tuple[PlanChange, ...]:
-    """What differs from the plan in a checkpoint; nothing where the file does not hold its plan.
+    """The differences from the plan in a checkpoint; empty if the file does not contain its plan.
 
     Raises:
-        CheckpointError, PlanError, DatasetError: the checkpoint holds what is no plan, or no dataset.json.
+        CheckpointError, PlanError, DatasetError: the checkpoint's plan or dataset.json is invalid.
     """
     if checkpoint.plan is None:
         return ()
@@ -58,14 +58,14 @@ def changes_since(checkpoint: Checkpoint, now: Task) -> tuple[PlanChange, ...]:
 
 
 def plan_changes(trained: Task, now: Task) -> tuple[PlanChange, ...]:
-    """Compare what decides the meaning of weights; settings of a training (batch size, epochs, ...) do not."""
+    """Compare what determines the meaning of weights, which excludes training settings (batch size, epochs, ...)."""
     before, after = _decisive(trained), _decisive(now)
     keys = dict.fromkeys([*before, *after])
     return tuple(PlanChange(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key))
 
 
 def refuse_changes(changes: Sequence[PlanChange], *, where: str, made: str, remedies: str) -> None:
-    """Raise where there are changes; `made` names what was made with the values before.
+    """Raise if there are changes; `made` names what was made with the previous values.
 
     Raises:
         PlanError: with every key and both values.

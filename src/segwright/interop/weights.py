@@ -1,4 +1,4 @@
-"""Network weights under nnU-Net v2's names.
+"""Network weights with nnU-Net v2's names.
 
 nnU-Net stores most tensors several times: every block lists its modules once by name and once in `all_modules`, and the
 decoder holds the encoder. The copies share storage. Segwright's networks have each tensor once; the copies are made for
@@ -23,7 +23,7 @@ BLOCK_COPY = ".all_modules."
 
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """The network itself, without the shells of torch.compile and of distributed training."""
+    """The network itself, without the wrappers of torch.compile and distributed training."""
     while True:
         inner = getattr(network, "_orig_mod", None) or (
             network.module if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) else None
@@ -36,7 +36,7 @@ def unwrap(network: nn.Module) -> nn.Module:
 def to_nnunet_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """State of a network with nnU-Net's keys in nnU-Net's order, copies included; copies share their tensor's storage.
 
-    A network that is not one of Segwright's own gives its own state, unchanged.
+    A network that is not one of Segwright's returns its own state, unchanged.
     """
     network = unwrap(network)
     state: dict[str, Tensor] = dict(network.state_dict())
@@ -68,7 +68,7 @@ def load_state_dict(
     where: str,
     network_name: str = "the network that the plan describes",
 ) -> None:
-    """Put weights from a file into a network; every tensor must find its place and every place its tensor.
+    """Load weights from a file into a network; the tensors must match one to one.
 
     `where` names the file in errors, and `network_name` the network.
 
@@ -80,7 +80,7 @@ def load_state_dict(
     found = without_copies(state_dict, keep=own.keys())
     problems = [
         *(f"{key} is missing" for key in own if key not in found),
-        *(f"{key} is not a part of the network" for key in found if key not in own),
+        *(f"{key} is not part of the network" for key in found if key not in own),
         *(
             f"{key} has shape {tuple(found[key].shape)} instead of {tuple(own[key].shape)}"
             for key in own
@@ -88,7 +88,7 @@ def load_state_dict(
         ),
     ]
     broken = [key for key in own if not problems and not torch.isfinite(found[key]).all()]
-    problems += [f"{key} holds values that are no finite numbers" for key in broken]
+    problems += [f"{key} has NaN or infinite values" for key in broken]
     if problems:
         raise CheckpointError(
             message(

@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_lost_folder(path)
-    with told_of_writing(path):
+    with write_errors_explained(path):
         folder = _folder_beside(path)
         try:
             temporary = folder / path.name
@@ -54,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def told_of_writing(path: Path) -> Iterator[None]:
+def write_errors_explained(path: Path) -> Iterator[None]:
     """Tell a full disk and a folder that cannot be written to by the name of the file.
 
     Raises:

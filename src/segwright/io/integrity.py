@@ -69,7 +69,7 @@ def require_image_file(path: Path) -> None:
     """
     require_utf8(path)
     if not path.exists():
-        got = "a link to a file that is not there" if path.is_symlink() else "nothing there"
+        got = "a link to a missing file" if path.is_symlink() else "no such file"
         raise MissingFileError(message(path, expected="an image file", got=got, remedy="Check the path and the name."))
     if not path.is_file():
         raise ImageError(message(path, expected="an image file", got="a folder or device", remedy="Name a file."))

@@ -40,7 +40,7 @@ def read_json(path: Path, *, error: type[SegwrightError] = DatasetError) -> Any:
         return _parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as cause:
         raise MissingFileError(
-            message(path, expected="this file", got="nothing there", remedy="Check the path.")
+            message(path, expected="this file", got="no such file", remedy="Check the path.")
         ) from cause
     except json.JSONDecodeError as cause:
         raise error(

@@ -38,7 +38,7 @@ def load_pickle(path: Path) -> Any:
         data = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise MissingFileError(
-            message(path, expected="this file", got="nothing there", remedy="Check the path.")
+            message(path, expected="this file", got="no such file", remedy="Check the path.")
         ) from error
     return loads_pickle(data, where=path)
 

@@ -20,7 +20,7 @@ from segwright.dataset.sources import Sources, sources_of
 from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.errors import DatasetError, LockedError, PlanError, message
 from segwright.io import reader_named
-from segwright.io.atomic import flush_folders, told_of_writing, write_json_atomic, write_text_atomic
+from segwright.io.atomic import flush_folders, write_errors_explained, write_json_atomic, write_text_atomic
 from segwright.io.json_file import read_json
 from segwright.io.kept_folder import kept_folder, refuse_lost_folder
 from segwright.io.notes import add_note, read_notes
@@ -190,7 +190,7 @@ def _preprocess(task: _Task, *, dataset: RawDataset, plan: Plan, folder: Path) -
         )
     if task.reference is not None:
         unfinished = task.reference.with_name(f".{task.reference.name}.part")
-        with told_of_writing(task.reference):
+        with write_errors_explained(task.reference):
             task.reference.parent.mkdir(exist_ok=True)
             unfinished.unlink(missing_ok=True)  # were it a link, another file would be written to
             shutil.copyfile(case.label_path, unfinished)

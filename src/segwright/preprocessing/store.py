@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segwright.errors import CheckpointError, ImageError, MissingFileError, WriteError, message
-from segwright.io.atomic import told_of_writing
+from segwright.io.atomic import write_errors_explained
 from segwright.io.safe_pickle import PROTOCOL, load_pickle
 from segwright.preprocessing.chunking import blocks_and_chunks
 from segwright.preprocessing.pipeline import PreprocessedCase
@@ -120,7 +120,7 @@ class PreprocessedStore:
         seg = np.ascontiguousarray(case.seg, dtype=np.int16)
         names = [f"{case_id}{ending}" for ending in (".b2nd", f"{_LABEL_SUFFIX}.b2nd", ".pkl")]
         own_folder = self.folder / OWN_FOLDER
-        with told_of_writing(self.folder / names[0]):
+        with write_errors_explained(self.folder / names[0]):
             own_folder.mkdir(parents=True, exist_ok=True)
             self._path(case_id, ".pkl").unlink(missing_ok=True)
             _write_array(data, own_folder / names[0], patch_size, _better_filter)

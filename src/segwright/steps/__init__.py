@@ -1,4 +1,4 @@
-"""One function a verb, with plain arguments: what the command line, a notebook, a server or a queue of jobs calls.
+"""One function per command, with plain arguments, for the command line, a notebook, a server or a job queue.
 
 Nothing here parses, prints, or reads the environment.
 """

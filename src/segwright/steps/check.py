@@ -1,4 +1,4 @@
-"""Check a data set of a workspace, with the folds it has."""
+"""Check a data set of a workspace and its folds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def check_dataset(
     measure: Measure | None = None,
     watch: Watch = QUIET,
 ) -> CheckReport:
-    """Look for every problem of every case, and of the folds that are there or that `group_by` makes.
+    """Check every case, and the existing folds or those that `group_by` makes.
 
     Args:
         location: of the data set, from `Workspace.find_dataset`.
-        group_by: which cases are of one patient, as `read_groups` takes it.
-        workers: processes; None are as many as cores and memory allow.
-        environ: variables in an explicit list of files.
-        measure: takes the image and the label map of each sound case; what it returns is in the report.
-        watch: sees how far it is.
+        group_by: which cases belong to one patient, as for `read_groups`.
+        workers: processes; None uses as many as cores and memory allow.
+        environ: environment variables that an explicit list of files may use.
+        measure: called with the image and the label map of each valid case; its results are in the report.
+        watch: receives the progress.
 
     Raises:
-        MissingFileError, SettingsError, DatasetError: nothing can be checked at all.
+        MissingFileError, SettingsError, DatasetError: the data set cannot be checked at all.
     """
     files = [folder / SPLITS_FILE for folder in (location.preprocessed, location.raw)]
     with watch.progress() as progress:
@@ -62,7 +62,7 @@ def require_sound(
     measure: Measure | None = None,
     watch: Watch = QUIET,
 ) -> CheckReport:
-    """Check a data set that the next step needs sound; arguments as for `check_dataset`.
+    """Check a data set and raise if it has errors; arguments as for `check_dataset`.
 
     Raises:
         DatasetError: with every error that was found.

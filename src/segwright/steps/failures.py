@@ -1,4 +1,4 @@
-"""What failed cases mean: an error of their own where the others are done, a mistake where nothing is.
+"""Raise for failed cases: `CasesFailedError` if others are done, otherwise the user's own error.
 
 The command line exits with 1 for the first and 2 for the second.
 """
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def describe(error: CasesFailedError) -> str:
-    """The error and every case that it names, a line each."""
-    told = str(error)
-    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if f"{case_id}:" not in told]
-    return "\n".join([told, *lines])
+    """The error and every failed case, one line each."""
+    text = str(error)
+    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if f"{case_id}:" not in text]
+    return "\n".join([text, *lines])
 
 
 def require_all_done(failures: Sequence[CaseFailure], num_cases: int, what: str) -> None:
     """Raise if any case failed.
 
     Raises:
-        DatasetError: all did, and all by a mistake that can be mended.
+        DatasetError: all did, and all by an error that the user can fix.
         CasesFailedError: some did; the others are done.
     """
     if not failures:
@@ -42,7 +42,7 @@ def require_all_done(failures: Sequence[CaseFailure], num_cases: int, what: str)
 
 @contextmanager
 def all_or_nothing() -> Iterator[None]:
-    """Turn failed cases into a mistake of the user's where the work gives no answer without them."""
+    """Turn failed cases into a user error where there is no result without them."""
     try:
         yield
     except CasesFailedError as error:

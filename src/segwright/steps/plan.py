@@ -1,4 +1,4 @@
-"""Measure a data set and plan its networks, keeping what was measured until a case changes."""
+"""Fingerprint a data set and plan its networks, reusing the fingerprint until a case changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segwright.steps.check import NO_VARIABLES, require_sound
 from segwright.steps.failures import all_or_nothing
 from segwright.steps.watch import QUIET, Watch
 
-# beside the fingerprint: of which files it was measured
+# beside the fingerprint: the files it was computed from
 MEASURED_NAME = ".fingerprint_sources.json"
 
 
@@ -42,21 +42,21 @@ def plan_dataset(
 ) -> tuple[Plan, Path]:
     """Fingerprint and plan a data set; write plans, fingerprint and dataset.json beside the preprocessed data.
 
-    Cases that are new or changed are checked before they are measured, unless the caller has `checked` them.
+    New and changed cases are checked before they are measured, unless the caller has `checked` them.
 
     Args:
         location: of the data set.
         planner: nnU-Net's name.
-        gpu_memory_gb: to plan for; None is the planner's own.
-        plans_name: of the plans file; None is the planner's own.
-        target_spacing_mm: one number an axis, in the order of the images' axes.
-        suppress_transpose: keep the images' axes in their order.
-        group_by: which cases are of one patient; writes the folds that keep them together.
-        clean: measure anew, whatever was measured before.
-        workers: processes; None are as many as cores and memory allow.
+        gpu_memory_gb: to plan for; None uses the planner's.
+        plans_name: of the plans file; None uses the planner's.
+        target_spacing_mm: one number per axis, in the order of the images' axes.
+        suppress_transpose: keep the order of the images' axes.
+        group_by: which cases belong to one patient; writes the folds that keep them together.
+        clean: recompute the fingerprint from scratch.
+        workers: processes; None uses as many as cores and memory allow.
         checked: the caller has run `require_sound`.
-        environ: variables in an explicit list of files.
-        watch: sees how far it is.
+        environ: environment variables that an explicit list of files may use.
+        watch: receives the progress.
 
     Returns:
         The plan and the file it was written to.
@@ -67,7 +67,7 @@ def plan_dataset(
     planner_named(planner)
     refuse_plans_name(plans_name)
     dataset = RawDataset.open(location.raw, environ=environ)
-    # other folds that are there are reported now, not after the measuring
+    # conflicting folds are reported now, not after the fingerprint
     splits = None if group_by is None else _grouped_folds(location, dataset, group_by)
     what = _what_is_measured(dataset)
     measured = _measured_before(location.preprocessed, dataset, what) if not clean else None
@@ -113,7 +113,7 @@ def write_grouped_folds(location: DatasetLocation, group_by: str, *, environ: Ma
     """Write the splits file that keeps groups together, for a data set that is planned already.
 
     Raises:
-        SettingsError, MissingFileError, DatasetError: `group_by` does not fit the cases, or other folds are there.
+        SettingsError, MissingFileError, DatasetError: `group_by` does not fit the cases, or other folds exist.
     """
     dataset = RawDataset.open(location.raw, environ=environ)
     write_splits(location.preprocessed / SPLITS_FILE, _grouped_folds(location, dataset, group_by))
@@ -125,9 +125,9 @@ def _grouped_folds(location: DatasetLocation, dataset: RawDataset, group_by: str
 
 
 def _what_is_measured(dataset: RawDataset) -> dict[str, Any] | None:
-    """What decides the fingerprint: the reader, and the files of every case as they are now.
+    """What the fingerprint depends on: the reader, and the files of every case as they are now.
 
-    None where a file is not there or cannot be read, which the check reports.
+    None if a file is missing or cannot be read, which the check reports.
     """
     try:
         return {
@@ -140,9 +140,9 @@ def _what_is_measured(dataset: RawDataset) -> dict[str, Any] | None:
 
 
 def _measured_before(folder: Path, dataset: RawDataset, what: dict[str, Any] | None) -> Fingerprint | None:
-    """The fingerprint that is there, if it has every case, is newer than all of them, and was not made of other files.
+    """The existing fingerprint, if it has every case, is newer than all of them, and was not made from other files.
 
-    nnU-Net's does not say of which files it was made.
+    nnU-Net's does not record the files it was made from.
     """
     path = folder / FILE_NAME
     if what is None or not path.is_file():
@@ -153,7 +153,7 @@ def _measured_before(folder: Path, dataset: RawDataset, what: dict[str, Any] | N
         is_own = noted.is_file() and noted.stat().st_mtime >= measured_at
         if is_own and read_json(noted, error=PlanError) != what:
             return None
-    except PlanError:  # it is measured again, which is what its message would ask for
+    except PlanError:  # it is recomputed, which is what its message would ask for
         return None
     files = [file for case in dataset.cases for file in (*case.image_paths, case.label_path) if file is not None]
     complete = len(measured.spacings_mm) == len(dataset.cases)
@@ -165,23 +165,26 @@ def _earlier_plan(path: Path) -> Plan:
         return Plan.read(path)
     except PlanError as error:
         raise PlanError(
-            f"{error} Or delete the file to plan anew; configurations that were added to it by hand are then lost."
+            f"{error} Or delete the file to plan from scratch; configurations added to it by hand are then lost."
         ) from error
 
 
 def refuse_plans_name(name: str | None) -> None:
-    """Refuse a name that cannot be that of a file and of folders.
+    """Refuse a name that is not valid for a file and for folders.
 
     Raises:
         SettingsError
     """
     if name is None:
         return
-    remedy = "Try --plans-name myPlans."
+    remedy = "Choose another name, such as --plans-name myPlans."
     parse_name(name, where="--plans-name", error=SettingsError, remedy=remedy)
     if f"{name}.json".lower() in (DESCRIPTION_FILE, FILE_NAME, SPLITS_FILE):
         raise SettingsError(
             message(
-                "--plans-name", expected="a name of its own", got=f"that of the data set's {name}.json", remedy=remedy
+                "--plans-name",
+                expected="a name that no other file has",
+                got=f"that of the data set's {name}.json",
+                remedy=remedy,
             )
         )

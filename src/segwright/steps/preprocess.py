@@ -22,19 +22,19 @@ def preprocess_configurations(
     environ: Mapping[str, str] = NO_VARIABLES,
     watch: Watch = QUIET,
 ) -> PreprocessResult:
-    """Crop, normalise, resample and store every case; what is done is skipped.
+    """Crop, normalise, resample and store every case; finished cases are skipped.
 
     Args:
         location: of the data set.
         plan: of the data set.
-        names: configurations; None are all.
-        overwrite: make finished cases anew.
-        workers: processes; None are as many as cores and memory allow.
-        environ: variables in an explicit list of files.
-        watch: sees how far it is.
+        names: configurations; None means all.
+        overwrite: preprocess finished cases again.
+        workers: processes; None uses as many as cores and memory allow.
+        environ: environment variables that an explicit list of files may use.
+        watch: receives the progress.
 
     Returns:
-        What became of each case; a case that fails stops no other and is in `failures`.
+        The outcome of each case; a case that fails is in `failures` and does not stop the others.
 
     Raises:
         PlanError, DatasetError, LockedError: before any case is touched.
@@ -47,12 +47,12 @@ def preprocess_configurations(
         )
     watch.note(f"{', '.join(chosen)}: {len(result.done)} cases preprocessed, {len(result.skipped)} were done before.")
     if result.removed:
-        watch.note(f"Removed, as the data set does not have them any more: {some(result.removed)}.")
+        watch.note(f"Removed, as they are no longer in the data set: {some(result.removed)}.")
     return result
 
 
 def configurations_with_data(plan: Plan) -> list[str]:
-    """Names of configurations that have data of their own, each folder once."""
+    """Names of the configurations to preprocess, one per data folder."""
     by_folder: dict[str, str] = {}
     for name in plan.configuration_names:
         by_folder.setdefault(plan.configuration(name).data_identifier, name)

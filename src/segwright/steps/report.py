@@ -1,4 +1,4 @@
-"""Write the page on a model: find the model and what belongs to it, collect, write."""
+"""Write the report of a model: find the model and its files, collect, write."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def write_page(
     steps: Sequence[StepTime] = (),
     credit: str | None = None,
 ) -> Path:
-    """Collect what the folders of a project hold and write the page; what is missing is said on it.
+    """Collect the files of a project and write the report, which also says what is missing.
 
     Args:
         location: of the data set.
-        model: to report on; None where nothing was trained yet.
-        fold: to report on; None is the first that was trained.
-        plans: name of the plan that the page explains.
-        output: file to write; None is in the model's folder.
-        steps: the time that each step took.
-        credit: source and licence of the data; None is what dataset.json says.
+        model: to report on; None if nothing has been trained yet.
+        fold: to report on; None is the first trained fold.
+        plans: name of the plan that the report explains.
+        output: file to write; None writes into the model folder.
+        steps: the time of each step.
+        credit: source and licence of the data; None takes it from dataset.json.
 
     Returns:
         The file that was written.
 
     Raises:
-        MissingFileError: the fold was not trained.
+        MissingFileError: the fold has not been trained.
     """
     chosen = _trained_fold(location, model, fold)
     path = output or (location.results / "report.html" if model is None else model.report_page)
@@ -64,10 +64,10 @@ def write_page(
 
 
 def last_trained(location: DatasetLocation, *, plans: str, configuration: str | None = None) -> ModelFolder | None:
-    """The model that was trained last, of one configuration if it is given; None where nothing was trained yet.
+    """The model trained last, of one configuration if given; None if nothing has been trained yet.
 
     Raises:
-        MissingFileError: the configuration was not trained; the message names those that were.
+        MissingFileError: the configuration has not been trained; the message names those that have.
     """
     trained = ModelFolder.all_in(location.results, plans=plans)
     found = [model for model in trained if configuration in (None, model.configuration_name)]
@@ -84,7 +84,7 @@ def last_trained(location: DatasetLocation, *, plans: str, configuration: str | 
 
 
 def scored_test_cases(location: DatasetLocation, model: ModelFolder, fold: Fold) -> TestFolders | None:
-    """The scored predictions that `run` made of imagesTs with a fold, if it did."""
+    """The scored predictions that `run` made of imagesTs with a fold, if any."""
     references, predictions = location.raw / "labelsTs", model.test_predictions(fold)
     if not references.is_dir() or not (predictions / SUMMARY_FILE).is_file():
         return None
@@ -114,6 +114,6 @@ def _plan_words(location: DatasetLocation, model: ModelFolder | None, plans: str
     plan, fingerprint, description = Plan.read(files[0]), Fingerprint.read(files[1]), DatasetDescription.read(files[2])
     try:
         explanation = explain_plan(plan, fingerprint, description, model.configuration_name)
-    except PlanError:  # the page says itself that the plan is wrong
+    except PlanError:  # the report itself says that the plan is wrong
         return []
     return [f"{paragraph.topic}: {paragraph.text}" for paragraph in explanation.paragraphs]

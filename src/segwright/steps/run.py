@@ -1,4 +1,4 @@
-"""Every step, one after the other: from a folder of labelled scans to a scored model and a page about it."""
+"""Run every step: from a folder of labelled scans to an evaluated model and a report."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from segwright.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run left behind. After Ctrl-C there is neither page nor score.
+    """The results of a run. After Ctrl-C there is neither report nor score.
 
-    `test` are the scores of imagesTs, where labelsTs has references.
+    `test` holds the scores of imagesTs if labelsTs has references.
     """
 
     training: TrainingOutcome
@@ -74,25 +74,25 @@ def run_dataset(
 ) -> RunOutcome:
     """Check, plan, preprocess, train, validate, predict and score the test cases, and write the report.
 
-    Steps that are done are skipped, and a training that was interrupted goes on unless `resume` is False.
+    Finished steps are skipped, and an interrupted training continues unless `resume` is False.
 
     Args:
         location: of the data set.
         configuration: to train; None is 3d_fullres where it is planned, otherwise 2d.
         fold: to hold out, or "all".
         planner, gpu_memory_gb, group_by: as for `plan_dataset`.
-        edit_plan: changes the plan before anything is made of it, such as by a configuration of its own.
+        edit_plan: changes the plan before it is used, for example by adding a configuration.
         trainer_class, flags, device: as for `segwright.train`.
-        resume: go on from the newest checkpoint.
-        workers: processes; None are as many as cores and memory allow.
+        resume: continue from the newest checkpoint.
+        workers: processes; None uses as many as cores and memory allow.
         force: try a batch that cannot fit the memory that there is.
-        page: file of the report; None is in the model's folder.
-        credit: source and licence of the data, for the page.
-        environ: variables in an explicit list of files.
-        watch: sees each step begin, and how far it is.
+        page: file of the report; None writes into the model folder.
+        credit: source and licence of the data, for the report.
+        environ: environment variables that an explicit list of files may use.
+        watch: receives the start of each step and its progress.
 
     Raises:
-        SegwrightError: as its message says; what is done stays done.
+        SegwrightError: as its message says; finished steps are kept.
     """
     steps = _Steps(watch)
     with steps.step("check"):
@@ -163,7 +163,7 @@ class _Steps:
 def _refuse_unknown_fold(
     location: DatasetLocation, fold: Fold, group_by: str | None, environ: Mapping[str, str]
 ) -> None:
-    """Look for a fold among the splits that the training will have, hours before it begins."""
+    """Look for the fold in the splits, hours before its training starts."""
     if fold == "all":
         return
     case_ids = [case.case_id for case in RawDataset.open(location.raw, environ=environ).cases]
@@ -182,7 +182,7 @@ def _predict_and_score_test_cases(
     steps: _Steps,
     watch: Watch,
 ) -> Summary | None:
-    """Predict imagesTs, if there is one, and score it, if there are labelsTs."""
+    """Predict imagesTs, if there is one, and evaluate it, if there is a labelsTs."""
     images, references = location.raw / "imagesTs", location.raw / "labelsTs"
     if not images.is_dir() or not any(images.iterdir()):
         return None

@@ -32,7 +32,7 @@ def train_fold(
     force: bool = False,
     watch: Watch = QUIET,
 ) -> TrainingOutcome:
-    """Train in the folders of a data set; the other arguments are those of `segwright.train`."""
+    """Train in the workspace folders of a data set; the other arguments are those of `segwright.train`."""
     plan.configuration(configuration)
     labels = DatasetDescription.read(location.preprocessed / "dataset.json").labels
     with watch.training([labels.name_of(value) for value in labels.classes]) as monitor:

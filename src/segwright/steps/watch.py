@@ -1,4 +1,4 @@
-"""How a step that takes a while shows itself to whoever called it."""
+"""How a long step reports its progress to the caller."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ if TYPE_CHECKING:
 
 
 class Watch(Protocol):
-    """Sees a long piece of work go by. `Quiet` is the one that does nothing; override what is of interest."""
+    """Receives the progress of a long step. Inherit `Quiet`, which does nothing, and override what you need."""
 
     def note(self, text: str) -> None:
-        """Take a sentence about what was done."""
+        """Receive a sentence about what was done."""
         ...
 
     def progress(self) -> AbstractContextManager[Progress | None]:
-        """Give the callback that counts the cases of one step."""
+        """Return the callback that counts the cases of one step."""
         ...
 
     def checked(self, report: CheckReport) -> None:
-        """See what the check of a data set found, before errors stop the work."""
+        """Receive the findings of a check, before errors stop the work."""
         ...
 
     def training(self, class_names: Sequence[str]) -> AbstractContextManager[Monitor | None]:
-        """Give the monitor that receives the events of a training."""
+        """Return the monitor that receives the events of a training."""
         ...
 
     def step(self, name: str) -> None:
-        """Hear that the next step of `run_dataset` begins."""
+        """Called when the next step of `run_dataset` starts."""
         ...
 
 
 class Quiet:
-    """Shows nothing."""
+    """A `Watch` that shows nothing."""
 
     def note(self, text: str) -> None:
         """Do nothing."""
 
     def progress(self) -> AbstractContextManager[Progress | None]:
-        """Count nothing."""
+        """Do nothing."""
         return nullcontext()
 
     def checked(self, report: CheckReport) -> None:
         """Do nothing."""
 
     def training(self, class_names: Sequence[str]) -> AbstractContextManager[Monitor | None]:
-        """Receive no events."""
+        """Do nothing."""
         return nullcontext()
 
     def step(self, name: str) -> None:

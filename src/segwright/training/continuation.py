@@ -1,4 +1,4 @@
-"""What a training goes on from, and whether it may: the checkpoint must be whole, and its plan the plan of now."""
+"""The checkpoint that a training continues from, which must be undamaged and have been made with the current plan."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from segwright.task import Task
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint that a training goes on from.
+    """The checkpoint that a training continues from.
 
-    `in_place` says whether the fold's folder goes on as it is: not where another checkpoint than its newest was chosen.
-    `damaged` holds what is wrong with newer ones that were passed over.
+    `in_place` says whether the fold's folder is kept, which it is not if a checkpoint other than the newest was chosen.
+    `damaged` describes the damage of newer ones that were skipped.
     """
 
     path: Path
@@ -29,11 +29,11 @@ class Start:
 
 
 def choose_start(folder: FoldFolder, configuration: str, *, resume: bool, chosen: Path | None) -> Start | None:
-    """Read the chosen checkpoint, or to `resume` the newest one that is whole; None starts anew.
+    """Read the chosen checkpoint, or to `resume` the newest undamaged one; None starts from scratch.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: it is damaged (of several, all of them), holds no training, or one of something else.
+        CheckpointError: it is damaged (all of them, if there are several), holds no training, or another one.
     """
     start = _chosen(folder, chosen) if chosen is not None else _newest_whole(folder) if resume else None
     if start is not None:
@@ -60,9 +60,9 @@ def _newest_whole(folder: FoldFolder) -> Start | None:
         raise CheckpointError(
             message(
                 folder.path,
-                expected="a checkpoint to go on from",
+                expected="a checkpoint to continue from",
                 got=" ".join(damaged),
-                remedy="Copy one back from elsewhere, name one with --checkpoint, or start anew without --continue.",
+                remedy="Restore one from a backup, give one with --checkpoint, or start again without --continue.",
             )
         )
     return None
@@ -70,12 +70,12 @@ def _newest_whole(folder: FoldFolder) -> Start | None:
 
 def _read(path: Path) -> Checkpoint:
     checkpoint = Checkpoint.read(path)
-    _ = checkpoint.progress  # raises where it holds no state of a training
+    _ = checkpoint.progress  # raises if it holds no training state
     return checkpoint
 
 
 def _refuse_foreign(checkpoint: Checkpoint, *, configuration: str, fold: Fold) -> None:
-    """See that a checkpoint belongs to this configuration and fold: one of another has seen the validation cases."""
+    """Check that a checkpoint is of this configuration and fold: another one was trained on the validation cases."""
     trained = (checkpoint.configuration, checkpoint.fold or str(fold))
     if trained != (configuration, str(fold)):
         raise CheckpointError(
@@ -83,7 +83,7 @@ def _refuse_foreign(checkpoint: Checkpoint, *, configuration: str, fold: Fold) -
                 checkpoint.where,
                 expected=f"a checkpoint of configuration '{configuration}', fold {fold}",
                 got=f"one of '{trained[0]}', fold {trained[1]}",
-                remedy="Name the configuration and fold it was trained with, or start anew without --continue.",
+                remedy="Give the configuration and fold it was trained with, or start from scratch without --continue.",
             )
         )
 
@@ -96,9 +96,9 @@ def refuse_other_plan(
     start: Start | None,
     accept: bool,
 ) -> tuple[PlanChange, ...]:
-    """Compare the plan with that of the checkpoint and of the other folds, whose plans.json will be written anew.
+    """Compare the plan with that of the checkpoint and of the other folds, whose plans.json will be replaced.
 
-    With `accept` changes that leave the meaning of the weights as it is are returned.
+    With `accept`, changes that do not affect the meaning of the weights are returned.
 
     Raises:
         PlanError: naming the keys that differ.
@@ -123,7 +123,7 @@ def _refuse(changes: tuple[PlanChange, ...], *, where: str, made: str, accept: b
     harmless = all(change.is_harmless for change in changes)
     if accept and harmless:
         return
-    remedies = "Put the values back, or give the plans file another name and 'plans_name', for a model of its own."
+    remedies = "Restore the values, or give the plans file another name and 'plans_name' to train a separate model."
     if harmless:
-        remedies += " The weights mean the same with both: --accept-plan goes on with the new values."
+        remedies += " The weights fit both: to continue with the new values, add --accept-plan."
     refuse_changes(changes, where=where, made=made, remedies=remedies)

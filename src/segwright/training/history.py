@@ -1,4 +1,4 @@
-"""What a training has measured so far, an entry an epoch (nnU-Net v2's `logging` in the checkpoint)."""
+"""Metrics of a training so far, one entry per epoch (nnU-Net v2's `logging` in the checkpoint)."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ EMA_WEIGHT = 0.1
 
 
 class History:
-    """Lists of plain numbers under nnU-Net's keys, all of the length of the finished epochs."""
+    """Lists of plain numbers under nnU-Net's keys, with one entry per finished epoch."""
 
     def __init__(self, logging: Mapping[str, Any] | None = None, *, where: str = "checkpoint") -> None:
-        """Take over the lists of a checkpoint, which `where` names in errors.
+        """Load the lists of a checkpoint, which `where` names in errors.
 
         Raises:
-            CheckpointError: an entry is no list of numbers.
+            CheckpointError: an entry is not a list of numbers.
         """
         self.where = where
         self.lists: dict[str, list[Any]] = {}
         for key in KEYS:
             entries = (logging or {}).get(key, [])
-            # nnU-Net's own checkpoints hold numpy scalars, which JSON and the safe reader do not take.
+            # nnU-Net's checkpoints hold numpy scalars, which JSON and the safe reader do not accept.
             plain = _lists_of_numbers(entries) if key == "dice_per_class_or_region" else _numbers(entries)
             if plain is None:
                 raise CheckpointError(
                     message(
                         f"{where}, key 'logging.{key}'",
-                        expected="a list of numbers, one an epoch",
+                        expected="a list of numbers, one per epoch",
                         got=reprlib.repr(entries),
-                        remedy="Go on from another checkpoint of this fold.",
+                        remedy="Continue from another checkpoint of this fold.",
                     )
                 )
             self.lists[key] = plain
@@ -53,7 +53,7 @@ class History:
         return len(self.lists["train_losses"])
 
     def cut(self, num_epochs: int) -> None:
-        """Forget what stands beyond `num_epochs` epochs, as a resumed run will measure it again."""
+        """Drop entries beyond `num_epochs` epochs, which a resumed run measures again."""
         shortest = min(KEYS, key=lambda key: len(self.lists[key]))
         if len(self.lists[shortest]) < num_epochs:
             raise CheckpointError(
@@ -61,7 +61,7 @@ class History:
                     f"{self.where}, key 'logging.{shortest}'",
                     expected=f"entries of {num_epochs} finished epochs",
                     got=len(self.lists[shortest]),
-                    remedy="Go on from another checkpoint of this fold.",
+                    remedy="Continue from another checkpoint of this fold.",
                 )
             )
         for values in self.lists.values():
@@ -77,7 +77,7 @@ class History:
         start: float,
         end: float,
     ) -> None:
-        """Append one epoch; the mean pseudo Dice skips classes that are not there, EMA = 0.9 old + 0.1 new."""
+        """Append one epoch; the mean pseudo Dice skips absent classes, EMA = 0.9 old + 0.1 new."""
         present = [value for value in dice_per_class if not math.isnan(value)]
         mean = sum(present) / len(present) if present else math.nan
         before = self.lists["ema_fg_dice"]

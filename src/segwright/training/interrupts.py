@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training at the next step, with everything saved."""
+"""Ctrl-C and SIGTERM stop a training at the next step, with a checkpoint saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody has asked to stop. A second signal does not wait for the step to end."""
+    """Whether a stop was requested. A second signal does not wait for the step to end."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -26,7 +26,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request for as long as the block lasts. Does nothing outside the main thread."""
+    """Turn SIGINT and SIGTERM into a stop request during the block. Does nothing outside the main thread."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

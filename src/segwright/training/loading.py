@@ -1,4 +1,4 @@
-"""From the preprocessed store to batches: a map-style data set keyed by the sample's number, and its loader."""
+"""From the preprocessed store to batches: a map-style data set indexed by sample, and its loader."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from segwright.training.sampling import (
     sample_rng,
 )
 
-_OF_A_DEAD_WORKER = "DataLoader worker (pid"  # torch raises a RuntimeError wherever the training happens to be
+_OF_A_DEAD_WORKER = "DataLoader worker (pid"  # torch raises a RuntimeError at any point of the training
 PREFETCHED_BATCHES = 3  # that each loading process holds ready
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Everything that decides which patch a sample number stands for.
+    """Everything that determines the patch of a sample index.
 
-    `patch_size` has two axes for a 2D configuration, which takes single slices (1, y, x) out of its images. With
-    `augmentation` None, samples are drawn and given as validation patches. `labels` turn label maps into
+    `patch_size` has two axes for a 2D configuration, which samples single slices (1, y, x) of its images. With
+    `augmentation=None`, samples are validation patches. `labels` turn label maps into
     targets, at the `label_scales` of deep supervision.
     """
 
@@ -74,7 +74,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         stream = VALIDATION_STREAM if sampling.augmentation is None else TRAINING_STREAM
         rng = sample_rng(sampling.seed, stream, index)
         moment = Moment.VALIDATION_SAMPLE if sampling.augmentation is None else Moment.TRAINING_SAMPLE
-        draw_for(sampling.seed, moment, index)  # a user's transform may draw from them
+        draw_for(sampling.seed, moment, index)  # for transforms of the user
         case_id = sampling.case_ids[int(rng.integers(len(sampling.case_ids)))]
         try:
             image, labels = self._load(case_id, index, rng)
@@ -106,7 +106,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         )
         if augmentation is None:
             return validation_transform(*_read(case, lower, crop))
-        # Most samples are neither turned nor scaled and need only the middle of the enlarged crop.
+        # Most samples are neither rotated nor scaled and need only the centre of the enlarged crop.
         spatial = draw_spatial(augmentation, rng)
         window = window_for(augmentation, spatial)
         offset = [part.start for part in window]
@@ -124,7 +124,7 @@ def _read(case: StoredCase, lower: Sequence[int], size: Sequence[int]) -> tuple[
 
 
 class StepSampler:
-    """The sample numbers of every step from a given one to the end of the run, one list a batch."""
+    """The sample indices of every step from a given one to the end of the run, one list per batch."""
 
     def __init__(
         self, *, batch_size: int, steps_per_epoch: int, num_epochs: int, start_epoch: int, start_step: int = 0
@@ -176,9 +176,9 @@ def make_loader(
 
 @contextmanager
 def batches_of(*loaders: DataLoader[dict[str, Any]]) -> Iterator[list[Any]]:
-    """Give an iterator over each loader's batches, and end their processes with the block, whatever ended it.
+    """Yield an iterator over each loader's batches, and end their processes after the block in any case.
 
-    Python would end them at its exit by SIGTERM, which they ignore, and wait for them for ever.
+    At exit, Python would send them SIGTERM, which they ignore, and wait for them forever.
 
     Raises:
         TrainingError: a loading process was killed.
@@ -193,28 +193,28 @@ def batches_of(*loaders: DataLoader[dict[str, Any]]) -> Iterator[list[Any]]:
         raise _worker_died(iterators) from error
     finally:
         for iterator in iterators:
-            if hasattr(iterator, "_shutdown_workers"):  # torch has no public name for it
+            if hasattr(iterator, "_shutdown_workers"):  # torch has no public API for it
                 iterator._shutdown_workers()
 
 
 def _worker_died(iterators: Sequence[Any]) -> TrainingError:
     processes = [process for iterator in iterators for process in getattr(iterator, "_workers", ())]
     names = sorted({name for process in processes if (name := signal_name(process.exitcode)) is not None})
-    remedy = "Probably the memory did not suffice: use fewer --workers, or a machine with more memory"
-    if names == ["SIGBUS"]:  # docker gives 64 MB unless asked for more
-        remedy = "Probably the shared memory did not suffice: use fewer --workers, or docker run --shm-size"
+    remedy = "It probably ran out of memory: use fewer --workers, or a machine with more memory"
+    if names == ["SIGBUS"]:  # docker's default is 64 MB
+        remedy = "It probably ran out of shared memory: use fewer --workers, or docker run --shm-size"
     return TrainingError(
         message(
             "loading processes",
-            expected="that they load batches until the training ends",
-            got=f"that one was killed ({', '.join(names)})" if names else "that one ended",
-            remedy=f"{remedy}; --continue goes on from the last checkpoint.",
+            expected="processes that load batches until the training ends",
+            got=f"one that was killed ({', '.join(names)})" if names else "one that ended",
+            remedy=f"{remedy}; --continue resumes from the last checkpoint.",
         )
     )
 
 
 def _start_worker(parent: int, _: int) -> None:
-    # A request to stop belongs to the training process, which finishes its step and saves; workers end with it.
+    # Only the training process handles stop requests: it finishes its step and saves; workers end with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent(parent)

@@ -1,4 +1,4 @@
-"""The loop over epochs and iterations, which calls the trainer's hooks in nnU-Net's order and heeds a stop."""
+"""The loop over epochs and iterations, which calls the trainer's hooks in nnU-Net's order and handles stop requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Batches = Iterator[Mapping[str, Any]]
 
 
 class _Clock:
-    """How fast this run goes, from its own iterations: those before a resume say nothing of this machine."""
+    """Speed of this run, from its own iterations: those before a resume may be from another machine."""
 
     def __init__(self) -> None:
         self._start, self._iterations = time.monotonic(), 0
@@ -42,7 +42,7 @@ def run_training(trainer: Trainer, stop: StopRequest) -> bool:
     """Train to the end, or to the step at which a stop is asked for, saved. Returns whether the end was reached.
 
     Raises:
-        TrainingError: the loss is no finite number; with the cases of the batch.
+        TrainingError: the loss is not finite; names the cases of the batch.
     """
     with generators_kept():
         draw_for(trainer.fold_seed, Moment.TRAIN_START)
@@ -92,7 +92,7 @@ def _iterate(trainer: Trainer, batches: Batches) -> float:
         raise TrainingError(
             f"The loss is {loss} in epoch {trainer.current_epoch}, iteration {step}, cases {', '.join(batch['keys'])}."
             " Expected a finite number. Check these cases for extreme intensities, or lower the learning rate "
-            "(--lr). The last checkpoint is intact; --continue goes on from it."
+            "(--lr). The last checkpoint is intact; use --continue to resume from it."
         )
     trainer.count_step(loss, waited)
     return loss

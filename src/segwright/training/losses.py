@@ -12,12 +12,12 @@ SMOOTH = 1e-5
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
-    """Negative soft Dice, meaned over foreground classes (and over samples unless `batch_dice`).
+    """Negative soft Dice, averaged over foreground classes (and over samples unless `batch_dice`).
 
     Args:
-        logits: (b, k, *spatial), before softmax; channel 0 is background and does not count.
+        logits: (b, k, *spatial), before softmax; channel 0 is background and ignored.
         target: (b, 1, *spatial), label values 0..k-1.
-        batch_dice: sum over the batch before the ratio is taken.
+        batch_dice: sum over the batch before taking the ratio.
 
     Dice = (2 I + s) / max(sum of target + sum of probabilities + s, 1e-8), s = 1e-5, as in nnU-Net v2.
     """
@@ -54,7 +54,7 @@ class DeepSupervisionLoss(nn.Module):
         self.weights = tuple(weights)
 
     def forward(self, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        """Loss of a list of logits against a list of label maps, one pair a resolution."""
+        """Loss of a list of logits against a list of label maps, one pair per resolution."""
         parts = [
             weight * self.loss(output, target)
             for weight, output, target in zip(self.weights, outputs, targets, strict=True)

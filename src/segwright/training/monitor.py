@@ -1,4 +1,4 @@
-"""How a training tells what it does: events, and the files that keep them."""
+"""Events of a training, and the files that record them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Monitor(Protocol):
     """
 
     def event(self, name: str, values: Mapping[str, Any]) -> None:
-        """Take one event; `values` is plain data."""
+        """Receive one event; `values` is plain data."""
         ...
 
 
@@ -35,13 +35,13 @@ class SilentMonitor:
 
 
 class JsonLinesMonitor:
-    """Appends the events that describe a run to a file, one JSON object a line."""
+    """Appends the events that describe a run to a file, one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def event(self, name: str, values: Mapping[str, Any]) -> None:
-        """Append the event, if it is one that is kept.
+        """Append the event, if it is of a recorded kind.
 
         Raises:
             MissingFileError: the training's folder is gone, whatever the event.
@@ -55,7 +55,7 @@ class JsonLinesMonitor:
 
 
 class MonitorGroup:
-    """Hands every event to each of several monitors."""
+    """Passes every event to several monitors."""
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
@@ -67,7 +67,7 @@ class MonitorGroup:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the events of a training_log.jsonl; lines that are no events are left out, as one that a kill cut short."""
+    """Read the events of a training_log.jsonl; invalid lines are skipped, such as one truncated by a kill."""
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

@@ -1,4 +1,4 @@
-"""progress.png, as nnU-Net's users know it: losses and pseudo Dice, seconds an epoch, learning rate."""
+"""progress.png, as in nnU-Net: losses and pseudo Dice, seconds per epoch, learning rate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plot_progress(history: History, path: Path) -> None:
     losses.legend(handles=[*losses.lines, *dice.lines], loc="center right")
     spent = [e - s for s, e in zip(lists["epoch_start_timestamps"], lists["epoch_end_timestamps"], strict=True)]
     seconds.plot(epochs, spent, color="tab:gray")
-    seconds.set_ylabel("seconds an epoch")
+    seconds.set_ylabel("seconds per epoch")
     seconds.set_ylim(bottom=0)
     rates.plot(epochs, lists["lrs"], color="tab:purple")
     rates.set_ylabel("learning rate")

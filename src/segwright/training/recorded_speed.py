@@ -1,4 +1,4 @@
-"""How fast earlier trainings of a configuration were, from their logs."""
+"""Speed of earlier trainings of a configuration, from their logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segwright.training.monitor import read_log
 
 @dataclass(frozen=True)
 class RecordedSpeed:
-    """Seconds of an epoch (median), validation included, and the settings and the device it was measured with."""
+    """Median seconds per epoch, including validation, with the settings and the device of the measurement."""
 
     seconds_per_epoch: float
     iterations_per_epoch: int
@@ -24,16 +24,16 @@ class RecordedSpeed:
 
 
 def recorded_speed(results_folder: Path, plans_name: str, configuration: str) -> RecordedSpeed | None:
-    """Read the newest log of the configuration that has an epoch in it; None where there is none.
+    """Read the newest log of the configuration with a finished epoch; None if there is none.
 
-    A log that is damaged, or of a form of its own, counts as none.
+    A damaged log, or one in another format, is ignored.
     """
     models = ModelFolder.all_in(results_folder, plans=plans_name, configuration=configuration)
     logs = [fold.log for model in models for fold in (*model.folds(), *model.earlier()) if fold.log.is_file()]
     for log in sorted(logs, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             speed = _speed_of(log)
-        except (KeyError, TypeError, ValueError, AttributeError, OSError):  # what is in it is not what we write
+        except (KeyError, TypeError, ValueError, AttributeError, OSError):  # not a log that we wrote
             continue
         if speed is not None:
             return speed

@@ -1,4 +1,4 @@
-"""Train one configuration on one fold, from folders to folders."""
+"""Train one configuration on one fold of a preprocessed data set."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAX_LOADER_WORKERS = 12
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """Where a training was written; `finished` is False after Ctrl-C, and `summary` is the final validation's."""
+    """The folders of a training; `finished` is False after Ctrl-C, and `summary` is the final validation's."""
 
     fold_folder: Path
     model_folder: Path
@@ -51,7 +51,7 @@ class TrainingOutcome:
 
 
 def model_folder_of(results_folder: Path, trainer_class: type[Trainer], plan: Plan, configuration: str) -> ModelFolder:
-    """The folder of a model, as nnU-Net names it; `Trainer` goes by nnU-Net's name, so that both tools find it."""
+    """The model folder as nnU-Net names it; for `Trainer` nnU-Net's name is used, so that both tools find it."""
     trainer = NNUNET_TRAINER if trainer_class is Trainer else trainer_class.__name__
     return ModelFolder.named(results_folder, trainer=trainer, plans=plan.plans_name, configuration=configuration)
 
@@ -73,23 +73,23 @@ def train(
     loader_workers: int | None = None,
     force: bool = False,
 ) -> TrainingOutcome:
-    """Train, validate and write everything that nnU-Net's users expect in the fold's folder.
+    """Train, validate and write nnU-Net's files into the fold's folder.
 
     Args:
         plan: of the data set.
         configuration: name in the plan, such as `3d_fullres`.
-        fold: number of a split, or "all" to train and validate on every case.
+        fold: number of the split, or "all" to train and validate on every case.
         preprocessed_folder: of the data set (`preprocessed/DatasetXXX_Name`).
         results_folder: of the data set (`results/DatasetXXX_Name`).
         trainer_class: `Trainer` or a class that inherits it.
-        flags: settings that overrule class and plan, by the names of `planning.budget.SETTING_NAMES`, and `recipe`.
+        flags: settings that override class and plan, by the names of `planning.budget.SETTING_NAMES`, and `recipe`.
         device: to train on; the CPU by default.
-        resume: go on from the newest checkpoint of the fold that is whole. Without it an earlier training is moved
+        resume: continue from the newest undamaged checkpoint of the fold. Otherwise an earlier training is moved
             aside.
-        checkpoint: file of this configuration and fold to go on from instead. What is newer than it is moved aside.
-        accept_plan: go on though the plan has changed, if the weights mean the same with it (patch size, ...).
+        checkpoint: file of this configuration and fold to continue from instead. Newer files are moved aside.
+        accept_plan: continue although the plan has changed, if the weights still fit it (patch size, ...).
         monitor: receives the events.
-        loader_workers: processes that load batches; by default as the cores allow.
+        loader_workers: processes that load batches; by default chosen from the number of cores.
         force: try a batch that cannot fit the memory that there is.
 
     Raises:
@@ -116,7 +116,7 @@ def train(
         start = choose_start(folder, configuration, resume=resume, chosen=checkpoint)
         accepted = refuse_other_plan(task, model=model, fold=fold, start=start, accept=accept_plan)
         moved = None if start is not None and start.in_place else _move_aside(folder)
-        folder.path.mkdir(exist_ok=moved is None)  # what is put back takes the place of nothing but this
+        folder.path.mkdir(exist_ok=moved is None)  # only this may be replaced when the earlier training is restored
         with _put_back_if_refused(moved, folder.path):
             trainer.prepare(
                 store=store,
@@ -133,7 +133,7 @@ def train(
         _write_model_files(trainer, preprocessed_folder, model)
         _announce(trainer, start=start, moved=moved, accepted=accepted)
         start_from = None if start is None else start.path
-        del start  # its weights and optimizer state are in the trainer now
+        del start  # the trainer has its weights and optimizer state now
         with kept_folder(folder.path), stop_on_signals() as stop:
             return _run(trainer, model.path, preprocessed_folder / "gt_segmentations", start_from, stop)
 
@@ -185,7 +185,7 @@ def _open_store(folder: Path, configuration: str) -> PreprocessedStore:
         raise MissingFileError(
             message(
                 folder,
-                expected=f"the preprocessed cases of configuration '{configuration}'",
+                expected=f"preprocessed cases of configuration '{configuration}'",
                 got="no such folder" if store is None else "no cases in it",
                 remedy=f"Run `segwright preprocess DATASET -c {configuration}` first.",
             )
@@ -203,11 +203,11 @@ def _split(path: Path, fold: Fold, store: PreprocessedStore) -> Split:
 
 
 def _warning_of_overlap(split: Split) -> str:
-    """nnU-Net allows it and so only warns, as some hold cases back for no more than watching the loss."""
+    """nnU-Net only warns, too, as some users hold cases out only to monitor the loss."""
     overlap = split.overlap
     return (
-        f"Warning: {len(overlap)} of {len(split.val)} validation cases are trained on as well ({some(overlap)}), so "
-        "their scores say little about unseen cases. Take them out of 'train' or 'val' of this fold in "
+        f"Warning: {len(overlap)} of {len(split.val)} validation cases are also training cases ({some(overlap)}), so "
+        "their scores do not measure generalisation. Remove them from 'train' or 'val' of this fold in "
         "splits_final.json."
     )
 
@@ -221,9 +221,9 @@ def _locked(lock_file: Path, fold_folder: Path) -> Iterator[None]:
         raise LockedError(
             message(
                 fold_folder,
-                expected="a fold that no other process trains",
+                expected="a fold that no other process is training",
                 got=f"a lock on {lock_file} that another process holds",
-                remedy="Wait for it to end, or stop it; the lock goes with the process.",
+                remedy="Wait for it to end, or stop it; that releases the lock.",
             )
         ) from error
     try:
@@ -233,7 +233,7 @@ def _locked(lock_file: Path, fold_folder: Path) -> Iterator[None]:
 
 
 def _move_aside(folder: FoldFolder) -> Path | None:
-    """Keep an earlier training of this fold under another name."""
+    """Rename the folder of an earlier training of this fold."""
     if not folder.checkpoints():
         folder.log.unlink(missing_ok=True)
         return None
@@ -243,7 +243,7 @@ def _move_aside(folder: FoldFolder) -> Path | None:
 
 @contextmanager
 def _put_back_if_refused(moved: Path | None, fold_folder: Path) -> Iterator[None]:
-    """Give an earlier training its place again where the new one cannot begin: a mistyped setting costs nothing."""
+    """Restore an earlier training if the new one cannot start: a mistyped setting costs nothing."""
     try:
         yield
     except Exception:
@@ -255,7 +255,7 @@ def _put_back_if_refused(moved: Path | None, fold_folder: Path) -> Iterator[None
 
 def _loader_workers(device: torch.device) -> int:
     cores = available_cores()
-    # On the CPU the network needs the cores itself; one worker hides the time of loading.
+    # On the CPU the network needs the cores itself; one worker hides the loading time.
     return min(cores - 1, 1) if device.type == "cpu" else min(cores, MAX_LOADER_WORKERS)
 
 

@@ -1,4 +1,4 @@
-"""Where patches are taken from: nnU-Net v2's sampling, with random numbers that depend on the sample's number alone."""
+"""Patch sampling of nnU-Net v2, with random numbers that only depend on the index of the sample."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sample_rng(seed: int, stream: int, index: SampleIndex) -> np.random.Generato
 
 
 def derived_number(seed: int, stream: int, index: SampleIndex) -> int:
-    """A number below 2^64 to seed other generators with, as much a function of its arguments as `sample_rng`."""
+    """A number below 2^64 to seed other generators with; like `sample_rng`, a function of its arguments."""
     return int(_philox(seed, stream, index).random_raw())
 
 
@@ -38,7 +38,7 @@ def _philox(seed: int, stream: int, index: SampleIndex) -> np.random.Philox:
 
 
 def is_forced_foreground(position: int, batch_size: int, oversample_foreground: float) -> bool:
-    """Whether this sample of the batch must hold foreground: the last third of a batch, by nnU-Net's rounding."""
+    """Whether foreground oversampling applies to this sample: the last third of a batch, with nnU-Net's rounding."""
     return not position < round(batch_size * (1 - oversample_foreground))
 
 
@@ -55,8 +55,8 @@ def choose_lower_corner(
 
     Args:
         shape: of the image.
-        crop_size: of the crop, which augmentation turns into the patch.
-        patch_size: of the patch that the network sees.
+        crop_size: of the crop, from which augmentation samples the patch.
+        patch_size: of the network's input.
         forced_foreground: centre the crop on a voxel of a class drawn at random, if the image has any.
         class_locations: for each class an (n, 4) array of voxels (channel, z, y, x).
         rng: of this sample.
@@ -85,7 +85,7 @@ def crop_bounds(
 
 
 def read_crop(source: Any, lower: Sequence[int], crop_size: Sequence[int], *, fill: float) -> NDArray[Any]:
-    """Read a crop of an array (c, z, y, x), sliceable and with `shape`; what lies outside is `fill`."""
+    """Read a crop of an array (c, z, y, x), sliceable and with `shape`; outside it, `fill`."""
     shape = source.shape[1:]
     inside = [slice(max(lo, 0), min(lo + size, n)) for lo, size, n in zip(lower, crop_size, shape, strict=True)]
     if any(s.start >= s.stop for s in inside):

@@ -10,7 +10,7 @@ from segwright.planning.recipes import Recipe
 
 
 class EpochPolynomialSchedule:
-    """nnU-Net's schedule: rate = initial * (1 - epoch / num_epochs) ** exponent, constant within an epoch."""
+    """nnU-Net's schedule: lr = initial * (1 - epoch / num_epochs) ** exponent, constant within an epoch."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, initial_lr: float, num_epochs: int, exponent: float) -> None:
         self.optimizer = optimizer
@@ -19,12 +19,12 @@ class EpochPolynomialSchedule:
         self.exponent = exponent
 
     def step(self, epoch: int) -> None:
-        """Set the rate of epoch number `epoch` (from 0)."""
+        """Set the learning rate of epoch number `epoch` (from 0)."""
         set_learning_rate(self.optimizer, self.initial_lr * (1 - epoch / self.num_epochs) ** self.exponent)
 
 
 class IterationWarmupSchedule:
-    """Linear warm-up, then polynomial decay, at every iteration; the rate falls to its end with the last iteration."""
+    """Linear warm-up, then polynomial decay, at every iteration; the last iteration reaches the final learning rate."""
 
     def __init__(
         self,
@@ -42,14 +42,14 @@ class IterationWarmupSchedule:
         self.exponent = exponent
 
     def rate_at(self, iteration: int) -> float:
-        """Rate of iteration number `iteration` (from 0, counted over the whole run)."""
+        """Learning rate of iteration number `iteration` (from 0, counted over the whole run)."""
         if iteration < self.warmup_iterations:
             return self.peak_lr * (iteration + 1) / self.warmup_iterations
         decaying = max(self.total_iterations - self.warmup_iterations, 1)
         return float(self.peak_lr * (1 - (iteration - self.warmup_iterations) / decaying) ** self.exponent)
 
     def step_iteration(self, iteration: int) -> None:
-        """Set the rate of iteration number `iteration`."""
+        """Set the learning rate of iteration number `iteration`."""
         set_learning_rate(self.optimizer, self.rate_at(iteration))
 
 
@@ -57,7 +57,7 @@ Schedule = EpochPolynomialSchedule | IterationWarmupSchedule
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group of the optimizer this rate."""
+    """Set this learning rate for every parameter group of the optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 

@@ -1,4 +1,4 @@
-"""The trainer of nnU-Net v2, in hooks that a user's own class may override; `loop` calls them in their order."""
+"""The trainer of nnU-Net v2, as hooks that a user's class may override; `loop` calls them in order."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Batch = Mapping[str, Any]
 
 
 class Trainer:
-    """Trains one configuration on one fold. Inherit it to change a setting or a hook.
+    """Trains one configuration on one fold. Inherit from it to change a setting or a hook.
 
-    Set class attributes, or attributes in `__init__` after `super().__init__(...)`, as nnU-Net's users do:
+    Set class attributes, or attributes in `__init__` after `super().__init__(...)`, as in nnU-Net:
 
         class ShortTrainer(Trainer):
             num_epochs = 100
 
-    A setting that neither the command line nor a class sets comes from the plan, and then from nnU-Net's defaults.
+    A setting given neither on the command line nor by a class comes from the plan, otherwise from nnU-Net's defaults.
     The attributes hold the resolved values once `prepare` has run.
     """
 
@@ -88,7 +88,7 @@ class Trainer:
         self.lr_scheduler: Any
         self.loss: nn.Module
         self.grad_scaler = torch.amp.GradScaler("cuda") if device.type == "cuda" else None
-        self.data_wait_seconds = 0.0  # of the epoch so far, that the loop waited for batches
+        self.data_wait_seconds = 0.0  # in this epoch, spent waiting for batches
         self._last_plot = -math.inf
 
     # ------------------------------------------------------------------ preparation
@@ -105,14 +105,14 @@ class Trainer:
         loader_workers: int = 0,
         force: bool = False,
     ) -> None:
-        """Resolve the settings and build all that a run needs.
+        """Resolve the settings and build everything that a run needs.
 
         Args:
             store: preprocessed cases of the configuration.
             split: case ids to train and to validate on.
             output_folder: folder of the fold.
-            flags: settings from the command line; None values were not given.
-            resumed: settings of the checkpoint to go on from, which only flags overrule.
+            flags: settings from the command line; None means not given.
+            resumed: settings of the checkpoint to continue from, which only flags override.
             monitor: receives the events.
             loader_workers: processes that load batches; 0 loads in this process.
             force: build it even where the batch cannot fit the memory that there is.
@@ -168,7 +168,7 @@ class Trainer:
 
     @property
     def fold_seed(self) -> int:
-        """Seed of all that this fold draws."""
+        """Seed of all random numbers of this fold."""
         return seed_of_fold(self.seed, self.fold)
 
     @staticmethod
@@ -189,7 +189,7 @@ class Trainer:
 
     @property
     def builds_own_network(self) -> bool:
-        """Whether a user's class builds another network than the one in the plan."""
+        """Whether a user's class builds a network other than the plan's."""
         return type(self).build_network_architecture is not Trainer.build_network_architecture
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
@@ -214,7 +214,7 @@ class Trainer:
         return loss
 
     def _get_deep_supervision_scales(self) -> tuple[tuple[float, ...], ...]:
-        """Scale of each output against the patch, the highest resolution first; the bottleneck has no output."""
+        """Scale of each output relative to the patch, the highest resolution first; the bottleneck has no output."""
         if not self.enable_deep_supervision:
             return ((1.0,) * len(self.configuration.patch_size),)
         totals = np.cumprod(np.array(self.configuration.architecture.strides), axis=0)
@@ -232,11 +232,11 @@ class Trainer:
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
-        """Axes that training mirrors, along which prediction may mirror too (`inference_allowed_mirroring_axes`)."""
+        """Axes mirrored in training, along which prediction may mirror too (`inference_allowed_mirroring_axes`)."""
         return tuple(self.augmentation.mirror_axes)
 
     def get_dataloaders(self) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
-        """Build the loaders of the rest of the run, for training and for validation."""
+        """Build the loaders for the rest of the run, for training and for validation."""
         training = self._loader(
             self.split.train, self.augmentation, self.num_iterations_per_epoch, start_step=self.state.step
         )
@@ -291,7 +291,7 @@ class Trainer:
         return {"loss": loss.item()}
 
     def validation_step(self, batch: Batch) -> dict[str, Any]:
-        """Loss and counts of true positive, false positive and false negative voxels of a batch, one a class."""
+        """Loss and counts of true positive, false positive and false negative voxels of a batch, one per class."""
         data, target = self._to_device(batch)
         with self._autocast():
             output = self.network(data)
@@ -336,7 +336,7 @@ class Trainer:
         self.network.eval()
 
     def on_validation_epoch_end(self, outputs: list[dict[str, Any]]) -> None:
-        """Turn the counts of all validation batches into the epoch's pseudo Dice, and note the epoch."""
+        """Compute the epoch's pseudo Dice from the counts of all validation batches, and record the epoch."""
         true_positive, false_positive, false_negative = np.sum([output["counts"] for output in outputs], axis=0).T
         with np.errstate(invalid="ignore"):
             dice = 2 * true_positive / (2 * true_positive + false_positive + false_negative)
@@ -350,7 +350,7 @@ class Trainer:
         )
 
     def on_epoch_end(self) -> None:
-        """Tell of the epoch, save what is due, plot."""
+        """Report the epoch, save checkpoints that are due, plot."""
         history = self.history
         ema = history.last("ema_fg_dice")
         is_best = not math.isnan(ema) and (self.best_ema is None or ema > self.best_ema)
@@ -381,7 +381,7 @@ class Trainer:
         }
 
     def on_train_end(self) -> None:
-        """Save the final checkpoint, which takes the place of the latest."""
+        """Save the final checkpoint, which replaces the latest."""
         self.save_checkpoint(self.output_folder / FINAL)
         (self.output_folder / LATEST).unlink(missing_ok=True)
 
@@ -446,13 +446,13 @@ class Trainer:
         self.monitor.event("checkpoint", {"path": str(path)})
 
     def print_to_log_file(self, *words: object) -> None:
-        """Note a message in the training's log and on the screen."""
+        """Record a message in the training log and show it."""
         self.monitor.event("message", {"text": " ".join(str(word) for word in words)})
 
 
 def memory_format_on(device: torch.device, configuration: Configuration) -> torch.memory_format:
     """Layout in which a device computes the configuration's feature maps."""
-    # On the CPU a step of a small 3D net takes 30 % less time with channels last; elsewhere nobody has measured it.
+    # On the CPU a step of a small 3D network takes 30 % less time with channels last; not measured on other devices.
     if device.type != "cpu":
         return torch.contiguous_format
     return torch.channels_last if configuration.is_2d else torch.channels_last_3d

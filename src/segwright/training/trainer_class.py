@@ -16,7 +16,7 @@ def load_trainer_class(spec: str) -> type[Trainer]:
     """Load a class that inherits `Trainer`, from `FILE.py:CLASS` or `package.module:CLASS`.
 
     Raises:
-        TrainerError: if file, module or class does not exist, cannot be imported, or is no trainer.
+        TrainerError: if file, module or class does not exist, cannot be imported, or is not a trainer.
     """
     place, separator, class_name = spec.rpartition(":")
     if not separator or not place or not class_name:
@@ -25,7 +25,7 @@ def load_trainer_class(spec: str) -> type[Trainer]:
                 "option --trainer",
                 expected="FILE.py:CLASS or package.module:CLASS",
                 got=repr(spec),
-                remedy="Try --trainer my_trainer.py:MyTrainer.",
+                remedy="Write, for example, --trainer my_trainer.py:MyTrainer.",
             )
         )
     module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
@@ -50,7 +50,7 @@ def _load_file(path: Path) -> ModuleType:
                 f"option --trainer, {path}",
                 expected="a Python file",
                 got="no such file",
-                remedy="Give the path from the folder you are in, or an absolute one.",
+                remedy="Give a path relative to the current folder, or an absolute one.",
             )
         )
     name = f"segwright_user_{path.stem}"
@@ -87,6 +87,6 @@ def _import_failed(place: str, error: Exception) -> TrainerError:
             f"option --trainer, {where}",
             expected="a file that Python can import",
             got=f"{type(error).__name__}: {error}",
-            remedy="Mend the file; `python FILE.py` shows the same error.",
+            remedy="Fix the file; `python FILE.py` shows the same error.",
         )
     )

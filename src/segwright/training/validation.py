@@ -1,4 +1,4 @@
-"""The final validation: predict every held-out case whole, on its original grid, and score it."""
+"""The final validation: predict every held-out case on its original grid, and evaluate it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> Summary | None:
-    """Predict the validation cases with the trained network, write them to `validation/`, and score them.
+    """Predict the validation cases with the trained network, write them to `validation/`, and evaluate them.
 
-    A case that was predicted with these weights, from the arrays that are in the store now, is not predicted again.
-    Returns None when a stop was asked for before the last case.
+    A case already predicted with these weights, from the current arrays of the store, is not predicted again. Returns
+    None if a stop was requested before the last case.
 
     Args:
         trainer: after training.
         reference_folder: label maps of the cases on their original grids (`gt_segmentations`).
-        stop: looked at before each case.
+        stop: checked before each case.
     """
     path = trainer.output_folder / "validation"
     ending, reader = trainer.description.file_ending, reader_named(trainer.plan.image_reader_writer)
@@ -64,7 +64,7 @@ def validate(trainer: Trainer, *, reference_folder: Path, stop: StopRequest) -> 
 def require_usable_cases(
     store: PreprocessedStore, case_ids: Sequence[str], *, reader: ImageReaderWriter, file_ending: str
 ) -> None:
-    """See before training that each case's label map can be brought back to its image's grid and written there.
+    """Check before training that each case's label map can be resampled to its image's grid and written.
 
     Raises:
         ImageError, CheckpointError: naming the case's properties and the key.
@@ -80,9 +80,9 @@ def require_usable_cases(
                 raise ImageError(
                     message(
                         where,
-                        expected=f"where its image lies in space, as {reader.name} says it",
+                        expected=f"the position of its image in space, as read by {reader.name}",
                         got=f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else error,
-                        remedy="Delete this file and preprocess again, which makes it anew.",
+                        remedy="Delete this file and preprocess again.",
                     )
                 ) from error
 
