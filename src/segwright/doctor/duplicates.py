@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -11,27 +14,18 @@ from numpy.typing import NDArray
 from segwright.dataset.problems import Problem, some
 from segwright.dataset.splits import Split
 from segwright.doctor.case_summary import CaseSummary
-from segwright.doctor.near_copies import (
-    Copy,
-    Pair,
-    all_cells,
-    can_be_compared,
-    least_correlations,
-    near_copies,
-    similar_pairs,
-)
+from segwright.doctor.near_copies import Likeness, cells_correlations, cells_of, likenesses, near_copies
 from segwright.doctor.robust import FLOOR, middle_and_deviation
+from segwright.geometry import AXES
 
-# Frames of one patient correlate less than copies, but far more than two patients of the same data set do.
-_SAME_PATIENT = 0.9
+# Images of fewer voxels may be alike by chance.
+_FEW_VOXELS = 64
+# Frames of one patient correlate far more than two patients of the same data set do, where enough cases show what is
+# usual: so many of them are compared.
 _SAME_PATIENT_DEVIATIONS = 8.0
-_ENOUGH_CASES = 8
-# So many cases show what is usual.
-_MAX_SAMPLE = 500
+_ENOUGH_CASES, _MAX_SAMPLE = 8, 500
 
-_AXES = ("z", "y", "x")
-
-_Likeness = TypeVar("_Likeness")
+_Item = TypeVar("_Item")
 
 
 def find_duplicates(
@@ -45,61 +39,61 @@ def find_duplicates(
 ) -> Iterator[Problem]:
     """Report copies of images, channels and label maps, and images that are alike.
 
-    Images of one of the `groups` may be alike, if not the same. Those of `likely_groups` are told of elsewhere, if they
-    are not nearly copies.
+    Images of one of the `groups` may be alike, if not the same. Those of `likely_groups` are reported elsewhere, if
+    they are not nearly copies.
     """
     copies = list(_exact_copies(cases, splits))
     yield from copies
     known = {problem.case_id for problem in copies}
     others = [case for case in cases if case.case_id not in known]
-    comparable = [case for case in others if can_be_compared(case)]
-    similar = _without_groups(comparable, similar_pairs(comparable), groups)
-    near = _without_groups(comparable, near_copies(comparable, similar), groups)
-    yield from _near_copies(comparable, near, splits)
-    told = {tuple(comparable[index].case_id for index in pair) for pair in near}
-    yield from (problem for problem in _repeated_channels(others, channel_names) if problem.case_ids not in told)
+    reported: set[tuple[str, ...]] = set()
+    same_patient: list[Problem] = []
+    for comparable in _with_cells_of_one_shape(others):
+        cells = cells_of(comparable)
+        alike = [pair for pair in likenesses(comparable, cells) if not _in_one_group(pair.case_ids, groups)]
+        near = near_copies(alike, cells)
+        yield from (_near_copy(pair, splits) for pair in near)
+        reported.update(pair.case_ids for pair in near)
+        rest = [pair for pair in alike if not (pair.mirrored or pair.case_ids in reported)]
+        same_patient += _same_patient([pair for pair in rest if not _in_one_group(pair.case_ids, likely_groups)], cells)
+    yield from (problem for problem in _repeated_channels(others, channel_names) if problem.case_ids not in reported)
     for problem in _repeated_label_maps(others):
-        if problem.case_ids not in told and not _in_one_group(problem.case_ids, groups or likely_groups):
+        if problem.case_ids not in reported and not _in_one_group(problem.case_ids, groups or likely_groups):
             yield problem
     if one_file_per_channel:
         yield from _channels_alike(others, channel_names)
-    rest = {pair: value for pair, value in similar.items() if pair not in near}
-    yield from _same_patient(comparable, _without_groups(comparable, rest, likely_groups))
+    yield from same_patient
+
+
+def _repeats(items: Iterable[tuple[Hashable, _Item]]) -> Iterator[tuple[_Item, _Item]]:
+    """Pair each item with the first that has its key, of the keys that are not None."""
+    first: dict[Hashable, _Item] = {}
+    for key, item in items:
+        if key is not None and first.setdefault(key, item) is not item:
+            yield first[key], item
 
 
 def _exact_copies(cases: Sequence[CaseSummary], splits: Sequence[Split]) -> Iterator[Problem]:
-    first: dict[tuple[bytes | None, ...], CaseSummary] = {}
-    for case in cases:
-        digests = tuple(channel.digest for channel in case.channels)
-        if not any(digests):
-            continue
-        original = first.setdefault((*digests, repr(case.shape).encode()), case)
-        if original is case:
-            continue
+    digests = [tuple(channel.digest for channel in case.channels) for case in cases]
+    for original, case in _repeats((key if any(key) else None, case) for key, case in zip(digests, cases, strict=True)):
+        ids = (original.case_id, case.case_id)
         same_labels = original.label_digest == case.label_digest
         labels = ", and its label map is the same" if same_labels else ", but its label map is another"
         if original.label_digest is None and case.label_digest is None:  # empty, or could not be read
             labels = ""
         spacing = "" if np.allclose(original.spacing_mm, case.spacing_mm) else ", its spacing is another"
+        what = f"expected an image of its own, got voxel for voxel that of case {ids[0]}{labels}{spacing}"
         remedy = "Remove one" if same_labels else "Find out which label map is right, and remove the other case"
-        yield Problem(
-            "warning",
-            "duplicate",
-            case.case_id,
-            "imagesTr",
-            f"expected an image of its own, got voxel for voxel that of case {original.case_id}{labels}{spacing}"
-            f"{_in_folds(original.case_id, case.case_id, splits)}",
-            f"{remedy}: a copy on the other side of a fold makes the scores too good.",
-            (original.case_id, case.case_id),
-        )
+        remedy += ": a copy on the other side of a fold makes the scores too good."
+        yield Problem("warning", "duplicate", ids[1], "imagesTr", what + _in_folds(ids, splits), remedy, ids)
 
 
-def _in_folds(one: str, other: str, splits: Sequence[Split]) -> str:
-    """Say which folds train on one of the cases and validate with the other."""
+def _in_folds(case_ids: tuple[str, str], splits: Sequence[Split]) -> str:
+    """Say which folds train on one of two cases and validate with the other."""
     folds = [
         str(fold)
         for fold, split in enumerate(splits)
-        if (one in split.train and other in split.val) or (other in split.train and one in split.val)
+        if any(one in split.train and other in split.val for one, other in permutations(case_ids))
     ]
     if not folds:
         return ""
@@ -109,60 +103,32 @@ def _in_folds(one: str, other: str, splits: Sequence[Split]) -> str:
 
 def _repeated_channels(cases: Sequence[CaseSummary], channel_names: Sequence[str]) -> Iterator[Problem]:
     """Single channels that are those of another case, though the whole image is not."""
-    first: dict[tuple[bytes, tuple[int, ...]], tuple[CaseSummary, int]] = {}
-    for case in cases:
-        for channel, summary in enumerate(case.channels):
-            if summary.digest is None:
-                continue
-            original, other = first.setdefault((summary.digest, case.shape), (case, channel))
-            if original is not case:
-                yield Problem(
-                    "warning",
-                    "duplicate",
-                    case.case_id,
-                    f"imagesTr, {_named(channel, channel_names)}",
-                    f"expected an image of its own, got voxel for voxel {_named(other, channel_names)} of case "
-                    f"{original.case_id}",
-                    "Find out whose image it is; the other channels are different.",
-                    (original.case_id, case.case_id),
-                )
+    channels = ((each.digest, (case, number)) for case in cases for number, each in enumerate(case.channels))
+    for (original, other), (case, channel) in _repeats(channels):
+        if original is not case:
+            ids = (original.case_id, case.case_id)
+            where = f"imagesTr, {_named(channel, channel_names)}"
+            copied = f"{_named(other, channel_names)} of case {ids[0]}"
+            what = f"expected an image of its own, got voxel for voxel {copied}"
+            remedy = "Find out whose image it is; the other channels are different."
+            yield Problem("warning", "duplicate", ids[1], where, what, remedy, ids)
 
 
 def _channels_alike(cases: Sequence[CaseSummary], channel_names: Sequence[str]) -> Iterator[Problem]:
     for case in cases:
-        first: dict[bytes, int] = {}
-        for channel, summary in enumerate(case.channels):
-            if summary.digest is None:
-                continue
-            other = first.setdefault(summary.digest, channel)
-            if other != channel:
-                yield Problem(
-                    "warning",
-                    "channels_alike",
-                    case.case_id,
-                    "imagesTr",
-                    f"{_named(channel, channel_names)} is voxel for voxel {_named(other, channel_names)}",
-                    "Look whether a file was copied under both names.",
-                )
+        for other, channel in _repeats((each.digest, number) for number, each in enumerate(case.channels)):
+            what = f"{_named(channel, channel_names)} is voxel for voxel {_named(other, channel_names)}"
+            remedy = "Look whether a file was copied under both names."
+            yield Problem("warning", "channels_alike", case.case_id, "imagesTr", what, remedy)
 
 
 def _repeated_label_maps(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
-    first: dict[tuple[bytes, tuple[int, ...]], CaseSummary] = {}
-    for case in cases:
-        if case.label_digest is None:
-            continue
-        original = first.setdefault((case.label_digest, case.shape), case)
-        if original is not case:
-            yield Problem(
-                "warning",
-                "label_map_repeated",
-                case.case_id,
-                "labelsTr",
-                f"expected a label map of its own, got voxel for voxel that of case {original.case_id}, whose image is "
-                "another",
-                "Look whether a file was copied under the wrong name.",
-                (original.case_id, case.case_id),
-            )
+    for original, case in _repeats((case.label_digest, case) for case in cases):
+        ids = (original.case_id, case.case_id)
+        copied = f"that of case {ids[0]}, whose image is another"
+        what = f"expected a label map of its own, got voxel for voxel {copied}"
+        remedy = "Look whether a file was copied under the wrong name."
+        yield Problem("warning", "label_map_repeated", ids[1], "labelsTr", what, remedy, ids)
 
 
 def _named(channel: int, channel_names: Sequence[str]) -> str:
@@ -174,58 +140,46 @@ def _in_one_group(case_ids: Sequence[str], groups: Mapping[str, str]) -> bool:
     return len(names) == 1 and None not in names
 
 
-def _without_groups(
-    cases: Sequence[CaseSummary], pairs: Mapping[Pair, _Likeness], groups: Mapping[str, str]
-) -> dict[Pair, _Likeness]:
-    """The pairs that are not in one of the groups."""
-    return {
-        pair: likeness
-        for pair, likeness in pairs.items()
-        if not _in_one_group([cases[index].case_id for index in pair], groups)
-    }
+def _with_cells_of_one_shape(cases: Sequence[CaseSummary]) -> Iterable[list[CaseSummary]]:
+    """The cases that have voxels enough to be compared, volumes and slices apart."""
+    found: dict[tuple[int, ...], list[CaseSummary]] = defaultdict(list)
+    for case in cases:
+        if prod(case.shape) >= _FEW_VOXELS:
+            found[case.signatures[0].cells.shape].append(case)
+    return found.values()
 
 
-def _near_copies(
-    cases: Sequence[CaseSummary], pairs: Mapping[Pair, Copy], splits: Sequence[Split]
-) -> Iterator[Problem]:
-    for (one, other), copy in pairs.items():
-        original, case = cases[one], cases[other]
-        size = "" if original.shape == case.shape else f", shape {case.shape} (z, y, x) instead of {original.shape}"
-        same_labels = original.label_digest is not None and original.label_digest == case.label_digest
-        labels = ", with the same label map" if same_labels else ""
-        mirrored = f" mirrored along {', '.join(_AXES[axis] for axis in copy.mirrored)}" if copy.mirrored else ""
-        yield Problem(
-            "warning",
-            "near_duplicate",
-            case.case_id,
-            "imagesTr",
-            f"expected an image of its own, got nearly that of case {original.case_id}{mirrored} (correlation "
-            f"{copy.correlation:.4f}{size}{labels}){_in_folds(original.case_id, case.case_id, splits)}",
-            "If it is a copy, remove one; if both are of one patient, use --group-by to keep them in one fold.",
-            (original.case_id, case.case_id),
-        )
+def _near_copy(pair: Likeness, splits: Sequence[Split]) -> Problem:
+    original, case = pair.original, pair.case
+    size = "" if original.shape == case.shape else f", shape {case.shape} (z, y, x) instead of {original.shape}"
+    same_labels = original.label_digest is not None and original.label_digest == case.label_digest
+    labels = ", with the same label map" if same_labels else ""
+    mirrored = f" mirrored along {', '.join(AXES[axis] for axis in pair.mirrored)}" if pair.mirrored else ""
+    what = (
+        f"expected an image of its own, got nearly that of case {original.case_id}{mirrored} (correlation "
+        f"{pair.correlation:.4f}{size}{labels}){_in_folds(pair.case_ids, splits)}"
+    )
+    remedy = "If it is a copy, remove one; if both are of one patient, use --group-by to keep them in one fold."
+    return Problem("warning", "near_duplicate", case.case_id, "imagesTr", what, remedy, pair.case_ids)
 
 
-def _same_patient(cases: Sequence[CaseSummary], pairs: Mapping[Pair, float]) -> Iterator[Problem]:
-    if len(cases) < _ENOUGH_CASES or not pairs:
+def _same_patient(pairs: Sequence[Likeness], cells: NDArray[np.float32]) -> Iterator[Problem]:
+    """Report pairs that are more alike than is usual, by the `cells` of all cases."""
+    num_cases = cells.shape[1]
+    if num_cases < _ENOUGH_CASES or not pairs:
         return
-    sample = np.unique(np.linspace(0, len(cases) - 1, _MAX_SAMPLE).astype(int))
-    values = least_correlations(all_cells([cases[index] for index in sample]), np.arange(len(sample)))
-    middle, deviation = middle_and_deviation(_certainty(values[np.triu_indices(len(sample), 1)]))
+    sample = cells[:, np.unique(np.linspace(0, num_cases - 1, _MAX_SAMPLE).astype(int))]
+    values = cells_correlations(sample, sample)[np.triu_indices(sample.shape[1], 1)]
+    middle, deviation = middle_and_deviation(_certainty(values))
     usual = middle + _SAME_PATIENT_DEVIATIONS * max(float(deviation), FLOOR)
-    alike = [pair for pair, value in pairs.items() if value > _SAME_PATIENT and _certainty(np.array(value)) > usual]
+    alike = [pair.case_ids for pair in pairs if _certainty(pair.correlation) > usual]
     if alike:
-        found = [f"{cases[one].case_id} and {cases[other].case_id}" for one, other in alike]
-        yield Problem(
-            "warning",
-            "same_patient",
-            None,
-            "imagesTr",
-            f"cases that look like one patient's, in pairs ({len(found)}): {some(found, '; ')}",
-            "If they are, keep a patient's cases in one fold with --group-by, or the scores will be too good.",
-            tuple(cases[index].case_id for index in sorted({index for pair in alike for index in pair})),
-        )
+        names = some([f"{one} and {other}" for one, other in alike], "; ")
+        what = f"cases that look like one patient's, in pairs ({len(alike)}): {names}"
+        remedy = "If they are, keep a patient's cases in one fold with --group-by, or the scores will be too good."
+        ids = tuple(sorted({case_id for pair in alike for case_id in pair}))
+        yield Problem("warning", "same_patient", None, "imagesTr", what, remedy, ids)
 
 
-def _certainty(correlation: NDArray[np.floating]) -> NDArray[np.float64]:
+def _certainty(correlation: NDArray[np.floating] | float) -> NDArray[np.float64]:
     return np.asarray(np.arctanh(np.clip(correlation, -0.99999, 0.99999)), dtype=np.float64)
