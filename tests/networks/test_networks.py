@@ -141,6 +141,11 @@ def test_modules_named_by_the_plan_are_used(changes: Mapping[str, Any], part: ty
         ({"norm_op": "torch.nn.InstanceNorm2d"}, "norm_op", "torch.nn.InstanceNorm3d"),
         ({"dropout_op": "torch.nn.Linear"}, "dropout_op", "torch.nn.Dropout3d"),
         ({"nonlin_kwargs": {"slope": 1}}, "nonlin_kwargs", "slope"),
+        ({"nonlin_kwargs": {"negative_slope": "a"}}, "nonlin_kwargs", "negative_slope"),
+        ({"nonlin": "torch.nn.PReLU", "nonlin_kwargs": {"num_parameters": 7}}, "nonlin_kwargs", "num_parameters"),
+        ({"norm_op_kwargs": {"eps": "small"}}, "norm_op_kwargs", "small"),
+        ({"norm_op_kwargs": {"eps": float("nan")}}, "norm_op_kwargs", "nan"),
+        ({"dropout_op": "torch.nn.Dropout", "dropout_op_kwargs": {"p": float("nan")}}, "dropout_op_kwargs", "nan"),
         ({"kind": "other", "network_class_name": "x.Primus"}, "network_class_name", "x.Primus"),
         ({"other_kwargs": {"stem_channels": 7}}, "arch_kwargs", "stem_channels"),
         ({"num_stages": 1}, "n_stages", "1"),
@@ -150,3 +155,14 @@ def test_what_cannot_be_built_is_refused_by_name(changes: Mapping[str, Any], key
     with pytest.raises(PlanError, match=key) as caught:
         build(architecture(**changes))
     assert named in str(caught.value)
+
+
+def test_trying_the_arguments_draws_no_random_number_and_works_without_memory() -> None:
+    dropout = {"dropout_op": "torch.nn.Dropout3d", "dropout_op_kwargs": {"p": 0.5}}
+    weights = []
+    for changes in ({}, dropout):
+        torch.manual_seed(0)
+        weights.append(build(architecture(**changes)).encoder.stages[0][0].convs[0].conv.weight)
+    assert torch.equal(*weights)
+    with torch.device("meta"), pytest.raises(PlanError, match="norm_op_kwargs"):
+        build(architecture(norm_op_kwargs={"eps": float("nan")}))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from segwright.errors import PlanError, message
@@ -119,9 +121,11 @@ def operators_of(architecture: Architecture) -> Operators:
     norm_kwargs = dict(architecture.norm_op_kwargs or {})
     dropout_kwargs = dict(architecture.dropout_op_kwargs or {})
     nonlin_kwargs = dict(architecture.nonlin_kwargs or {})
-    _try_out("norm_op_kwargs", norm, norm_kwargs, 1)
-    _try_out("dropout_op_kwargs", dropout, dropout_kwargs)
-    _try_out("nonlin_kwargs", nonlin, nonlin_kwargs)
+    for channels in sorted(set(architecture.features_per_stage)):
+        shape = (1, channels, *[2] * dims)
+        _try_out("norm_op_kwargs", norm, norm_kwargs, shape, channels)
+        _try_out("dropout_op_kwargs", dropout, dropout_kwargs, shape)
+        _try_out("nonlin_kwargs", nonlin, nonlin_kwargs, shape)
     return Operators(
         spatial_dims=dims,
         conv_bias=architecture.conv_bias,
@@ -151,12 +155,19 @@ def _module_named(key: str, name: str | None, allowed: tuple[type[nn.Module], ..
     )
 
 
-def _try_out(key: str, module: type[nn.Module] | None, kwargs: dict[str, Any], *args: int) -> None:
+def _try_out(
+    key: str, module: type[nn.Module] | None, kwargs: dict[str, Any], shape: Sequence[int], *args: int
+) -> None:
+    """Make the module and run it on one small map: torch looks at many arguments only when they are used."""
     if module is None:
         return
     try:
-        module(*args, **kwargs)
-    except (TypeError, ValueError) as error:
+        with torch.device("cpu"), torch.no_grad():
+            made = module(*args, **kwargs).train(bool(args))  # dropout would draw random numbers in training
+            out = made(torch.linspace(-1, 1, math.prod(shape)).reshape(tuple(shape)))
+        if not torch.isfinite(out).all():
+            raise ValueError("the output is not finite")
+    except Exception as error:  # whatever torch raises is due to these arguments
         raise PlanError(
             message(
                 f"plans, key 'architecture.arch_kwargs.{key}'",
