@@ -72,7 +72,9 @@ def test_the_batch_that_is_named_is_the_largest_that_passes(free: Any) -> None:
 
 def test_not_even_one_patch_fits(free: Any) -> None:
     free(1 << 20)
-    assert "Not even a batch of 1" in refusal_of(trainer_with(2))
+    words = refusal_of(trainer_with(2))
+    assert "Not even a batch of 1" in words
+    assert "patch_size" in words
 
 
 def test_batches_that_are_loaded_ahead_count(free: Any) -> None:

@@ -100,7 +100,7 @@ def refuse_what_does_not_fit(trainer: Trainer) -> None:
             remedy=(
                 f"The largest batch that fits is {largest}: --batch-size {largest}, or set it in the plan."
                 if largest
-                else "Not even a batch of 1 fits: plan with a smaller --gpu-memory, or edit patch and features."
+                else "Not even a batch of 1 fits: plan with a smaller --gpu-memory, or edit patch_size or features."
             )
             + " --force tries it anyway.",
         )
