@@ -158,7 +158,10 @@ def _same_as_before(place: Place, outcome: Outcome) -> str | None:
 
 
 def _without_configuration(place: Place) -> None:
-    place.edit_plan(lambda plan, _: plan["configurations"].pop("3d_fullres"))
+    def change(plan: dict[str, Any], _: dict[str, Any]) -> None:
+        del plan["configurations"]["3d_fullres"]  # a value returned by this would be written as the whole plan
+
+    place.edit_plan(change)
 
 
 def _planned_anew(place: Place) -> None:
