@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import SimpleITK
 
 from segwright.io.atomic import atomic_path, write_text_atomic
 from segwright.io.leftovers import sweep_once, temporary_prefix
@@ -41,6 +42,36 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_live_one_goes_on
         assert len(list(tmp_path.glob(".segwright-*"))) == 1
         alive.communicate(b"")
     assert sorted(os.listdir(tmp_path)) == ["alive.txt", "mine.txt"]
+
+
+KILLED_IN_ITK = """
+import os, signal, sys
+from pathlib import Path
+import SimpleITK
+from segwright.io import reader_named
+SimpleITK.ImageFileReader.ReadImageInformation = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+reader_named("SimpleITKIO").read_labels(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the age of what was left is known")
+def test_what_a_killed_reader_left_among_temporary_files_is_removed_by_the_next(tmp_path: Path) -> None:
+    image, temporary = tmp_path / "a.nii.gz", tmp_path / "temporary"
+    SimpleITK.WriteImage(SimpleITK.Image([3, 4, 5], SimpleITK.sitkUInt8), str(image))
+    temporary.mkdir()
+    environ = {**os.environ, "TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", KILLED_IN_ITK, str(image)], env=environ, check=False)
+    assert [path.name.startswith(".segwright-") for path in temporary.iterdir()] == [True]
+    sweep_once(temporary)
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere files have no such owner")
+def test_what_others_left_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = leave(tmp_path, ".segwright-abcdefgh", days_ago=9)
+    monkeypatch.setattr(os, "geteuid", lambda: left.stat().st_uid + 1)
+    sweep_once(tmp_path)
+    assert (left / "a.nii.gz").exists()
 
 
 def leave(folder: Path, name: str, *, days_ago: float) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segwright.dataset.problems import Problem
+from segwright.io.leftovers import temporary_prefix
 from segwright.names import A_NAME, name_fault
 
 _LIKE_A_FILE = re.compile(r"(.+)_(seg|[0-9]{4})", re.IGNORECASE | re.DOTALL)
@@ -86,9 +87,11 @@ def require_apart(case_ids: Sequence[str], num_channels: int | None, folder: Pat
 def ignores_case(folder: Path) -> bool:
     """Whether the file system of a folder, which may not exist yet, ignores upper and lower case in names."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    with tempfile.NamedTemporaryFile(prefix=".segwright-", dir=there) as file:
-        path = Path(file.name)
-        return path.with_name(path.name.upper()).exists()
+    folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=there))
+    try:
+        return folder.with_name(folder.name.upper()).exists()
+    finally:
+        folder.rmdir()
 
 
 def _colliding(case_ids: Sequence[str], num_channels: int | None, ignore_case: bool) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from segwright.geometry import Geometry
 from segwright.io import nifti_header, own_header, text_header
 from segwright.io.image import FileContent
 from segwright.io.integrity import VoxelLayout, require_image_file, require_voxels
+from segwright.io.leftovers import temporary_folder
 from segwright.io.non_finite import FLOAT_TYPES, NonFiniteVoxels
 from segwright.io.plain_voxels import PlainVoxels
 
@@ -185,22 +184,16 @@ def _place_by_itk(header: bytes) -> _Place | None:
     import SimpleITK
 
     ending = ".nrrd" if text_header.is_nrrd(header) else ".nii"
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO(_FORMATS[ending][0])
     try:
-        descriptor, path = tempfile.mkstemp(prefix="segwright-", suffix=ending)
-    except OSError:
-        return None
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(header)
-        reader = SimpleITK.ImageFileReader()
-        reader.SetImageIO(_FORMATS[ending][0])
-        reader.SetFileName(path)
-        with _silent_itk():
+        with temporary_folder() as folder, _silent_itk():
+            path = folder / f"header{ending}"
+            path.write_bytes(header)
+            reader.SetFileName(str(path))
             reader.ReadImageInformation()
     except (RuntimeError, OSError):
         return None
-    finally:
-        os.unlink(path)
     if reader.GetNumberOfComponents() != 1 or not 2 <= reader.GetDimension() <= 4:
         return None
     return _with_positive_spacing(_place_of(reader))

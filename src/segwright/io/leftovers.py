@@ -6,9 +6,12 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NAME = re.compile(r"\.segwright-(?:(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>\d+)-)?[a-z0-9_]{8}")
@@ -19,6 +22,22 @@ _SECONDS_TO_WRITE = 24 * 3600
 def temporary_prefix() -> str:
     """What the name of this process's temporary folders begins with."""
     return f".segwright-{_machine()}-{os.getpid()}-{_start_of(os.getpid())}-"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder among the system's temporary ones, where it also removes those that killed processes left.
+
+    Raises:
+        OSError: there is no place for temporary files, or it cannot be written to.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep_once(place)
+    folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache
@@ -34,6 +53,8 @@ def sweep_once(folder: Path) -> None:
 def _remove_if_abandoned(folder: Path, name: re.Match[str]) -> None:
     """Remove a folder that holds plain files and nothing else, if nobody writes to it. Others may do so meanwhile."""
     with suppress(OSError):
+        if os.name == "posix" and folder.lstat().st_uid != os.geteuid():
+            return  # where all may write, its owner could put a link in its place while it is emptied
         entries = list(os.scandir(folder))
         if not all(entry.is_file(follow_symlinks=False) for entry in entries):
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from segwright.evaluation import Summary, evaluate_folder
 from segwright.inference.output_folder import OutputFolder, inputs_of, open_output_folder
 from segwright.inference.predictor import Predictor
 from segwright.io import ImageReaderWriter, reader_named
+from segwright.io.leftovers import temporary_folder
 from segwright.preprocessing.properties import require_properties
 from segwright.preprocessing.store import PreprocessedStore
 from segwright.training.interrupts import StopRequest
@@ -70,12 +70,12 @@ def require_usable_cases(
         ImageError, CheckpointError: naming the case's properties and the key.
     """
     voxel = np.zeros((1, 1, 1), dtype=np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for case_id in case_ids:
             where = store.folder / f"{case_id}.pkl"
             properties = require_properties(store.read_properties(case_id), where)
             try:
-                reader.write_labels(voxel, Path(folder) / f"voxel{file_ending}", properties)
+                reader.write_labels(voxel, folder / f"voxel{file_ending}", properties)
             except ImageError as error:
                 raise ImageError(
                     message(
