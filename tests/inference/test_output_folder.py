@@ -22,7 +22,7 @@ from model_folders import write_image, write_model
 from numpy.typing import NDArray
 
 from segwright.dataset import find_cases
-from segwright.errors import LockedError, SettingsError, WriteError
+from segwright.errors import LockedError, MissingFileError, SettingsError, WriteError
 from segwright.inference import Predictor, predict_cases, predict_folder
 from segwright.inference.output_folder import NOTES_NAME, OWN_FOLDER, inputs_of, open_output_folder
 from segwright.interop import read_checkpoint, write_checkpoint
@@ -178,6 +178,44 @@ def test_label_maps_that_no_prediction_made_are_not_replaced(
     assert reference.read_bytes() == b"drawn by hand"
     assert not (reference.parent / "plans.json").exists()
     assert predict_folder(predictor, images, reference.parent, overwrite=True).done == ALL
+
+
+@pytest.mark.parametrize("settings", [{}, {"overwrite": True}, {"keep_existing": True}])
+@pytest.mark.parametrize("inside", ["", "labelsTr", "fold_0/validation"])
+def test_nothing_is_predicted_into_a_data_set_or_model(
+    predictor: Predictor, images: Path, tmp_path: Path, inside: str, settings: dict[str, bool]
+) -> None:
+    place = tmp_path / "of_others"
+    (place / inside).mkdir(parents=True)
+    (place / "dataset.json").write_text("{}")
+    (place / inside / "b.nii.gz").write_bytes(b"drawn by hand")
+    (tmp_path / "link").symlink_to(place / inside)
+    for out in (place / inside, tmp_path / "link"):
+        with pytest.raises(SettingsError, match=str(out)):
+            predict_folder(predictor, images, out, **settings)
+        with pytest.raises(SettingsError, match=str(out)):
+            predict_cases(predictor, find(images), out, **settings)
+    assert {path.name for path in (place / inside).iterdir()} - {"dataset.json", "fold_0"} == {"b.nii.gz"}
+    assert (place / inside / "b.nii.gz").read_bytes() == b"drawn by hand"
+
+
+def test_a_new_folder_in_a_data_set_is_predicted_into(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{}")
+    assert predict_folder(predictor, images, tmp_path / "predictions").done == ALL
+    assert predict_folder(predictor, images, tmp_path / "predictions").skipped == ALL
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_folder_deleted_meanwhile_is_not_made_again(
+    predictor: Predictor, images: Path, tmp_path: Path, overlap: bool
+) -> None:
+    def delete(what: str, done: int, total: int) -> None:
+        if done == 1:
+            shutil.rmtree(tmp_path / "out")
+
+    with pytest.raises(MissingFileError, match=str(tmp_path / "out")):
+        predict_cases(predictor, find(images), tmp_path / "out", overlap=overlap, progress=delete)
+    assert not (tmp_path / "out").exists()
 
 
 def find(images: Path) -> Any:

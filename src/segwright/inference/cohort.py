@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from segwright.dataset import Case, read_case_image
 from segwright.dataset.case_ids import require_apart
 from segwright.dataset.cases import scan_images
+from segwright.dataset.description import FILE_NAME as DATASET_JSON
 from segwright.errors import SettingsError, message
 from segwright.inference.output_folder import (
     OWN_FOLDER,
@@ -147,7 +149,8 @@ def predict_cases(
         tile_progress: counts the tiles of the current case.
 
     Raises:
-        SettingsError: the folder holds label maps of these cases and was not written by a prediction.
+        SettingsError: the folder is of a data set or model, or holds label maps of these cases, and was not written by
+            a prediction.
         LockedError: another process predicts into the folder with another model or other settings.
     """
     output_folder = Path(output_folder)
@@ -243,6 +246,8 @@ def _refuse_to_replace(
             )
         )
     made = (output_folder / ARGUMENTS_NAME).is_file() or (output_folder / OWN_FOLDER).is_dir()
+    if not made:
+        _refuse_part_of_a_dataset_or_model(output_folder)
     if overwrite or keep_existing or made:
         return
     paths = [output_folder / f"{case.case_id}{predictor.description.file_ending}" for case in cases]
@@ -256,6 +261,23 @@ def _refuse_to_replace(
                 remedy="Choose another folder, replace them with --overwrite, or keep them with --keep-existing.",
             )
         )
+
+
+def _refuse_part_of_a_dataset_or_model(output_folder: Path) -> None:
+    """Refuse a raw or preprocessed data set or a model, which hold a dataset.json, and what lies in their folders."""
+    place = Path(os.path.realpath(output_folder))
+    # New folders may lie in them; labelsTr is one level down and fold_0/validation two.
+    folders = (place, *place.parents[:2]) if place.is_dir() and any(place.iterdir()) else ()
+    for folder in folders:
+        if (folder / DATASET_JSON).is_file() and not (folder / ARGUMENTS_NAME).is_file():
+            raise SettingsError(
+                message(
+                    output_folder,
+                    expected="a folder of its own for predictions",
+                    got=f"files of the data set or model {folder}",
+                    remedy="Choose a new folder; nothing was changed.",
+                )
+            )
 
 
 def _write_side_files(predictor: Predictor, folder: OutputFolder, input_folder: Path, overwrite: bool) -> bool:
@@ -274,7 +296,7 @@ def _write_side_files(predictor: Predictor, folder: OutputFolder, input_folder: 
         "save_probabilities": False,
     }
     write_json_atomic(folder.path / ARGUMENTS_NAME, arguments)
-    predictor.description.write(folder.path / "dataset.json")
+    predictor.description.write(folder.path / DATASET_JSON)
     predictor.plan.write(folder.path / "plans.json")
     return True
 

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from segwright.errors import LockedError, SegwrightError, message
 from segwright.io import ImageReaderWriter
 from segwright.io.atomic import make_folder, write_errors_explained
+from segwright.io.kept_folder import kept_folder, refuse_lost_folder
 from segwright.io.notes import add_note, read_notes
 
 OWN_FOLDER = ".segwright"
@@ -101,6 +102,7 @@ class OutputFolder:
 
     def of_other_models(self) -> tuple[str, ...]:
         """Ids of the label maps there that this model did not make, or of which that is not known."""
+        refuse_lost_folder(self.path)
         names = sorted(
             path.name.removesuffix(self.file_ending)
             for path in self.path.iterdir()
@@ -145,6 +147,7 @@ class OutputFolder:
 
     def _add(self, case_id: str, note: Mapping[str, Any] | None) -> None:
         path = self.path / OWN_FOLDER / NOTES_NAME
+        refuse_lost_folder(path)
         with write_errors_explained(path):
             add_note(path, case_id, note)
 
@@ -160,6 +163,7 @@ def open_output_folder(
     Raises:
         LockedError: another process works there with another model or other settings.
         WriteError: the folder cannot be written to.
+        MissingFileError: by what writes there, once the folder is deleted, moved or replaced.
     """
     own = path / OWN_FOLDER
     make_folder(own)
@@ -169,7 +173,8 @@ def open_output_folder(
         presence.acquire()
     folder = OutputFolder(path, file_ending, origin, reader)
     try:
-        yield folder
+        with kept_folder(path):
+            yield folder
     finally:
         folder.release_all()
         _unlock_and_remove(presence)
@@ -209,6 +214,7 @@ def _refuse_another_origin(path: Path, origin: Origin) -> None:
 
 
 def _try_lock(file: Path) -> FileLock | None:
+    refuse_lost_folder(file)  # to lock a file makes its folder
     # A label map is claimed by one thread and may be released by another.
     lock = FileLock(file, thread_local=False)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segwright.errors import MissingFileError, message
 
-_kept: dict[Path, tuple[int, int]] = {}
+_kept: list[tuple[Path, tuple[int, int]]] = []  # one folder may be kept by several threads
 
 
 @contextmanager
@@ -18,11 +18,12 @@ def kept_folder(folder: Path) -> Iterator[None]:
     place = folder.absolute()
     # While it is open, no folder that is made in its place gets its number.
     descriptor = os.open(place, os.O_RDONLY) if os.name == "posix" else None
-    _kept[place] = _identity(place)
+    kept = (place, _identity(place))
+    _kept.append(kept)
     try:
         yield
     finally:
-        del _kept[place]
+        _kept.remove(kept)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -34,9 +35,9 @@ def refuse_lost_folder(path: Path) -> None:
         MissingFileError
     """
     absolute = path.absolute()
-    for folder in [place for place in _kept if absolute.is_relative_to(place)]:
+    for folder, identity in [kept for kept in _kept if absolute.is_relative_to(kept[0])]:
         try:
-            if _identity(folder) == _kept[folder]:
+            if _identity(folder) == identity:
                 continue
         except FileNotFoundError:
             pass
