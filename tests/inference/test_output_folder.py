@@ -307,8 +307,9 @@ def test_two_processes_share_the_work(predictor: Predictor, images: Path, tmp_pa
 
     first = start("slow", slow, overlap=False)
     assert Waiting.begun.wait(60)
-    second = start("fast", predictor, overlap=overlap)
-    while second.is_alive() and not (out / "c.nii.gz").exists():
+    said: list[str] = []
+    second = start("fast", predictor, overlap=overlap, note=said.append)
+    while second.is_alive() and not said:
         time.sleep(0.01)
     Waiting.may_go_on.set()
     first.join(60)
@@ -316,6 +317,7 @@ def test_two_processes_share_the_work(predictor: Predictor, images: Path, tmp_pa
     assert (results["slow"].done, results["slow"].shared) == (("a",), ("b", "c"))
     assert (results["fast"].done, results["fast"].shared) == (("b", "c"), ("a",))
     assert results["fast"].failures == ()
+    assert len(said) == 1, "it looked again several times, and says once that it waits"
 
 
 PROGRAM = """

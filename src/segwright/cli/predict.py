@@ -114,6 +114,7 @@ def predict(
             keep_existing=keep_existing,
             progress=progress,
             tile_progress=progress,
+            note=terminal.note,
         )
     if result.foreign:
         terminal.note(

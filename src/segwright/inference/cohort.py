@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from segwright.dataset import Case, read_case_image
 from segwright.dataset.case_ids import require_apart
 from segwright.dataset.cases import scan_images
 from segwright.dataset.description import FILE_NAME as DATASET_JSON
+from segwright.dataset.problems import some
 from segwright.errors import SettingsError, message
 from segwright.inference.output_folder import (
     OWN_FOLDER,
@@ -83,6 +84,7 @@ def predict_folder(
     keep_existing: bool = False,
     progress: Progress | None = None,
     tile_progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> PredictionResult:
     """Predict every case of a folder of images named as nnU-Net names them: ``CASE_0000.nii.gz``, ...
 
@@ -115,6 +117,7 @@ def predict_folder(
             keep_existing=keep_existing,
             progress=progress,
             tile_progress=tile_progress,
+            note=note,
         )
         if not written:
             _write_side_files(predictor, folder, input_folder, overwrite)
@@ -131,6 +134,7 @@ def predict_cases(
     overlap: bool | None = None,
     progress: Progress | None = None,
     tile_progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> PredictionResult:
     """Predict cases and write their label maps to `output_folder`, each whole or not at all.
 
@@ -147,6 +151,7 @@ def predict_cases(
             in memory. By default so on every device but the CPU.
         progress: counts cases.
         tile_progress: counts the tiles of the current case.
+        note: called with a sentence when nothing is left but to wait for another process.
 
     Raises:
         SettingsError: the folder is of a data set or model, or holds label maps of these cases, and was not written by
@@ -165,6 +170,7 @@ def predict_cases(
             overlap=overlap,
             progress=progress,
             tile_progress=tile_progress,
+            note=note,
         )
 
 
@@ -183,6 +189,7 @@ def _predict(
     overlap: bool | None = None,
     progress: Progress | None,
     tile_progress: Progress | None,
+    note: Callable[[str], None] | None,
 ) -> PredictionResult:
     run = _one_by_one if not (predictor.device.type != "cpu" if overlap is None else overlap) else _overlapped
     finished: set[State] = {"done", "unknown"} if keep_existing else {"done"}
@@ -209,6 +216,9 @@ def _predict(
                 progress("predict", len(skipped) + len(shared) + len(done) + len(failures), len(cases))
         left = busy
         if left:
+            if note is not None:
+                note(f"Waiting for another process that predicts {some([case.case_id for case in left])}.")
+                note = None
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     return PredictionResult(
         done=tuple(done),

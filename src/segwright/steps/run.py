@@ -197,6 +197,7 @@ def _predict_and_score_test_cases(
             predictions,
             progress=progress,
             tile_progress=progress,
+            note=watch.note,
         )
     require_all_done(result.failures, result.num_cases, "predicted")
     if not references.is_dir():
