@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segwright.doctor.check import check
-from segwright.doctor.label_check import mending_remedy
+from segwright.doctor.label_check import mapping_remedy
 from segwright.errors import MissingFileError
 from segwright.labels import Labels
 
@@ -221,11 +221,9 @@ def test_what_only_all_cases_together_show_is_told(raw: RawFolder) -> None:
         shutil.copyfile(raw.image("a", channel), raw.image("c", channel))
     raw.write_labels("b", np.zeros(SHAPE, np.uint8))
     report = check(raw.folder)
-    assert [problem.text.split(", got")[0] for problem in report.warnings] == [
-        "labelsTr: 1 of 3 label maps have no foreground: b. That is right where nothing is to be found in the image; "
-        "such a case has no Dice of its own.",
-        "case c, imagesTr: expected an image of its own",
-    ]
+    empty, copy = report.warnings
+    assert "1 of 3 label maps have no foreground: b." in empty.text
+    assert (copy.case_id, copy.file) == ("c", "imagesTr")
 
 
 def test_every_wrong_key_of_dataset_json_is_told(raw: RawFolder) -> None:
@@ -244,10 +242,8 @@ def test_every_wrong_key_of_dataset_json_is_told(raw: RawFolder) -> None:
 def test_channels_listed_out_of_their_order_are_told(raw: RawFolder) -> None:
     raw.describe(channel_names={"1": "T2", "0": "CT"})
     (said,) = [text for text in texts(raw, "warning") if "normalisations" in text]
-    assert said == (
-        "dataset.json, key 'channel_names': expected the channels in the order of their numbers, got 1, 0. nnU-Net "
-        "gives normalisations in the order of the list, Segwright by the numbers; sort the list."
-    )
+    assert said.startswith("dataset.json, key 'channel_names': ")
+    assert "got 1, 0." in said
 
 
 def test_a_missing_folder_is_a_problem_a_missing_data_set_an_error(raw: RawFolder) -> None:
@@ -312,7 +308,7 @@ def test_pictures_whose_labels_are_0_and_255_get_their_mapping(picture_folder: C
     assert [problem.case_id for problem in report.errors] == ["p", "q"]
     assert report.errors[0].what == "expected the declared labels 0, 1, got 255 (36 voxels)"
     assert report.errors[0].remedy == (
-        "If the order is the same, this mapping mends the label maps: 255 -> 1; segwright check --fix NEW_FOLDER "
+        "If the order is the same, this mapping fixes the label maps: 255 -> 1; segwright check --fix NEW_FOLDER "
         "writes a copy with it."
     )
 
@@ -323,8 +319,8 @@ BINARY = Labels.from_json({"background": 0, "a": 1})
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ({0, 255}, "mapping mends the label maps: 255 -> 1"),
-        ({7, 9}, "mapping mends the label maps: 7 -> 0, 9 -> 1"),
+        ({0, 255}, "mapping fixes the label maps: 255 -> 1"),
+        ({7, 9}, "mapping fixes the label maps: 7 -> 0, 9 -> 1"),
         ({0, 1, 255}, 'map 255 -> 2 in the label maps and declare "ignore": 2'),
         ({0, 1, 2}, r"Declare them in dataset.json as 2, or set them"),
         ({0, 1, 2, 5}, r"Declare them in dataset.json as 2, 3 and map 5 -> 3 in the label maps"),
@@ -335,17 +331,15 @@ BINARY = Labels.from_json({"background": 0, "a": 1})
     ],
 )
 def test_the_remedy_follows_from_the_values_found(found: set[float], said: str) -> None:
-    assert said in mending_remedy(frozenset(found), BINARY)
+    assert said in mapping_remedy(frozenset(found), BINARY)
 
 
 def test_255_beside_known_labels_may_be_the_absent_one_or_what_nobody_annotated() -> None:
     found = frozenset({0, 1, 255})
-    assert mending_remedy(found, Labels.from_json({"background": 0, "a": 1, "b": 2})) == (
-        'If 255 marks what was not annotated, map 255 -> 3 in the label maps and declare "ignore": 3; if it is '
-        "label 2, which stands nowhere, map 255 -> 2."
-    )
-    mapped = mending_remedy(found, Labels.from_json({"background": 0, "a": 1, "ignore": 2}))
-    assert "this mapping mends the label maps: 255 -> 2; segwright check --fix" in mapped
+    remedy = mapping_remedy(found, Labels.from_json({"background": 0, "a": 1, "b": 2}))
+    assert all(part in remedy for part in ("map 255 -> 3", '"ignore": 3', "map 255 -> 2"))
+    mapped = mapping_remedy(found, Labels.from_json({"background": 0, "a": 1, "ignore": 2}))
+    assert "this mapping fixes the label maps: 255 -> 2; segwright check --fix" in mapped
 
 
 def test_a_torn_splits_file_hides_nothing_else(raw: RawFolder) -> None:

@@ -1,1 +1,1 @@
-"""What is wrong with a data set, and a corrected copy of it."""
+"""Check a data set, and write a corrected copy of it."""

@@ -1,4 +1,4 @@
-"""Mend the files of one case, in a copy."""
+"""Fix the files of one case, in a copy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from segwright.doctor.placement import place_on_image
 from segwright.errors import DatasetError, SegwrightError, message
 from segwright.io import Image, ImageReaderWriter, reader_named, tiff
 
-# What rounding and scale factors leave of a whole number that was stored as a float.
+# Rounding error of an integer that was stored as a float, with a scale factor.
 _WHOLE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Change:
-    """What was done to a file, or why it could not be mended."""
+    """What was done to a file, or why it could not be fixed."""
 
     case_id: str | None
     file: str | None
@@ -41,15 +41,15 @@ class Change:
 
 @dataclass(frozen=True)
 class ValuesTask:
-    """A case whose label values are asked for."""
+    """A case whose label values are requested."""
 
     case: Case
     reader_name: str
 
 
 @dataclass(frozen=True)
-class MendTask:
-    """A case and where the copies of its files go; `mapping` has the new value of each label value."""
+class FixTask:
+    """A case and the paths of its copies; `mapping` has the new value of each label value."""
 
     case: Case
     image_copies: tuple[Path, ...]
@@ -65,8 +65,8 @@ class MendTask:
 
 
 @dataclass(frozen=True)
-class MendedCase:
-    """What was done and what could not be; `digest` is that of the voxels, None where they cannot be read."""
+class FixedCase:
+    """What was and was not fixed; `digest` is that of the voxels, None if they cannot be read."""
 
     changes: tuple[Change, ...]
     unfixed: tuple[Change, ...]
@@ -75,7 +75,7 @@ class MendedCase:
 
 @dataclass
 class _Record:
-    """Collects what happens to the files of a case."""
+    """Collects the changes of a case's files."""
 
     case_id: str
     changes: list[Change] = field(default_factory=list)
@@ -89,13 +89,13 @@ class _Record:
         self.unfixed.append(Change(self.case_id, short_name(path), text.replace(f"{path.parent.parent}/", "")))
 
 
-def mend_case(task: MendTask) -> MendedCase:
-    """Copy the files of a case and mend the copies; what cannot be mended stays as it was."""
+def fix_case(task: FixTask) -> FixedCase:
+    """Copy the files of a case and fix the copies; what cannot be fixed stays as it was."""
     case, reader, record = task.case, reader_named(task.reader_name), _Record(task.case.case_id)
     copy_case(task)
     for path in task.image_copies:
         try:
-            _mend_image(path, reader, record)
+            _fix_image(path, reader, record)
         except SegwrightError as error:
             record.failed(error, path)
     image, label_map = None, None
@@ -105,19 +105,19 @@ def mend_case(task: MendTask) -> MendedCase:
         if not record.unfixed:
             record.failed(error, *task.image_copies)
     try:
-        label_map = _mend_labels(task.label_copy, reader, image, task.mapping, record)
+        label_map = _fix_labels(task.label_copy, reader, image, task.mapping, record)
     except SegwrightError as error:
         record.failed(error, task.label_copy)
         if case.label_path is not None:
             copy_file(case.label_path, task.label_copy)
     digest = None if image is None or label_map is None else _digest(image, label_map)
-    return MendedCase(tuple(record.changes), tuple(record.unfixed), digest)
+    return FixedCase(tuple(record.changes), tuple(record.unfixed), digest)
 
 
-def copy_case(task: MendTask) -> None:
-    """Copy the files of a case as they are, with the spacing that lies beside a TIFF file."""
+def copy_case(task: FixTask) -> None:
+    """Copy the files of a case unchanged, with the spacing file of a TIFF stack."""
     for source, copy in zip((*task.case.image_paths, task.case.label_path), task.copies, strict=True):
-        assert source is not None, "a case to mend has a label map"
+        assert source is not None, "a case to fix has a label map"
         copy_file(source, copy)
         spacing, spacing_copy = (_spacing_file(path, is_labels=copy == task.label_copy) for path in (source, copy))
         if spacing is not None and spacing_copy is not None and spacing.is_file():
@@ -125,10 +125,10 @@ def copy_case(task: MendTask) -> None:
 
 
 def copy_file(source: Path, copy: Path) -> None:
-    """Copy a file into a folder that need not be there.
+    """Copy a file into a folder that need not exist.
 
     Raises:
-        DatasetError: it cannot be read, which is not to be taken for a copy that cannot be written.
+        DatasetError: it cannot be read, as opposed to a copy that cannot be written.
     """
     try:
         source.open("rb").close()
@@ -138,7 +138,7 @@ def copy_file(source: Path, copy: Path) -> None:
                 source,
                 expected="a file to copy",
                 got=error.strerror,
-                remedy="Ask its owner for the right to read it, or take it out of the data set.",
+                remedy="Ask its owner for read permission, or remove it from the data set.",
             )
         ) from error
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -146,40 +146,40 @@ def copy_file(source: Path, copy: Path) -> None:
 
 
 def label_values(task: ValuesTask) -> tuple[float, ...]:
-    """The values in the label map of a case as they are mended by rounding; none where it cannot be read."""
-    assert task.case.label_path is not None, "a case to mend has a label map"
+    """The values in the label map of a case after rounding; empty if it cannot be read."""
+    assert task.case.label_path is not None, "a case to fix has a label map"
     try:
         array = _read_one_channel(task.case.label_path, reader_named(task.reader_name)).array
-    except SegwrightError:  # told when the case is mended
+    except SegwrightError:  # reported when the case is fixed
         return ()
     return tuple(_rounded(np.unique(array[np.isfinite(array)])).tolist())
 
 
-def _mend_image(path: Path, reader: ImageReaderWriter, record: _Record) -> None:
+def _fix_image(path: Path, reader: ImageReaderWriter, record: _Record) -> None:
     try:
         image = reader.read_image([path])
     except SegwrightError:
         if not squeeze(path):
             raise
         image = reader.read_image([path])
-        record.changed(path, "the fourth dimension, of size 1, was taken away")
+        record.changed(path, "the fourth dimension, of size 1, was removed")
     if not np.isfinite(image.array).all():
         count, value = replace_non_finite(path)
         record.changed(path, f"{count} voxels that were NaN or infinite have the image's least value now, {value:g}")
 
 
-def _mend_labels(
+def _fix_labels(
     path: Path, reader: ImageReaderWriter, image: Image | None, mapping: Mapping[int, int], record: _Record
 ) -> NDArray[np.float32]:
-    """Mend the values first and then the place, each as far as it can be; returns the label map (z, y, x).
+    """Fix first the values and then the geometry, as far as possible; returns the label map (z, y, x).
 
     Raises:
         ImageError: it cannot be read or written.
     """
     done: list[str] = []
-    labels = _read_mendable(path, reader, done)
+    labels = _read_fixable(path, reader, done)
     try:
-        label_map = _mend_values(labels.array[0], mapping, done)
+        label_map = _fix_values(labels.array[0], mapping, done)
     except ValueError as error:
         record.failed(error, path)
         return np.asarray(labels.array[0])
@@ -200,19 +200,19 @@ def _mend_labels(
     return np.asarray(label_map)
 
 
-def _read_mendable(path: Path, reader: ImageReaderWriter, done: list[str]) -> Image:
-    """Read a label map that may have a dimension or channels too many."""
+def _read_fixable(path: Path, reader: ImageReaderWriter, done: list[str]) -> Image:
+    """Read a label map that may have a surplus dimension or surplus channels."""
     try:
         return _read_one_channel(path, reader, done)
     except SegwrightError:
         if not squeeze(path):
             raise
-        done.append("the fourth dimension, of size 1, was taken away")
+        done.append("the fourth dimension, of size 1, was removed")
         return reader.read_labels(path)
 
 
 def _read_one_channel(path: Path, reader: ImageReaderWriter, done: list[str] | None = None) -> Image:
-    """Read a label map, or a coloured picture whose red, green and blue are the same."""
+    """Read a label map, or an RGB image whose channels are equal."""
     try:
         return reader.read_labels(path)
     except SegwrightError:
@@ -225,11 +225,11 @@ def _read_one_channel(path: Path, reader: ImageReaderWriter, done: list[str] | N
     return Image(colours[:1], coloured.geometry, coloured.properties)
 
 
-def _mend_values(label_map: NDArray[np.float32], mapping: Mapping[int, int], done: list[str]) -> NDArray[np.float32]:
-    """Round what is nearly whole, then map the values.
+def _fix_values(label_map: NDArray[np.float32], mapping: Mapping[int, int], done: list[str]) -> NDArray[np.float32]:
+    """Round nearly integer values, then map the values.
 
     Raises:
-        ValueError: saying which values have no place in the mapping.
+        ValueError: naming the values that are not in the mapping.
     """
     if count := int(np.count_nonzero(~np.isfinite(label_map))):
         raise ValueError(f"{count} voxels are NaN or infinite, and nothing says which label they have")
@@ -280,7 +280,7 @@ def _digest(image: Image, label_map: NDArray[Any]) -> bytes:
 
 
 def _spacing_file(path: Path, *, is_labels: bool) -> Path | None:
-    """Where the spacing of a TIFF stack lies; None for other formats."""
+    """The spacing file of a TIFF stack; None for other formats."""
     if not path.name.lower().endswith(tiff.FILE_ENDINGS):
         return None
     return path.with_name((path.stem if is_labels else tiff.CHANNEL_NUMBER.sub("", path.stem)) + ".json")

@@ -1,4 +1,4 @@
-"""Every problem of a raw data set at once, before anything is computed from it."""
+"""Find all problems of a raw data set at once, before anything is computed from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from segwright.parallel import CaseFailure, Progress, run_cases
 class CheckReport:
     """What `check` found; `problems` are sorted: those of the data set first, then case by case.
 
-    `measurements` has what was measured of each case besides, by its id.
+    `measurements` holds the measurement of each case, by its id.
     """
 
     folder: Path
@@ -42,12 +42,12 @@ class CheckReport:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """What must be mended."""
+        """Problems that must be fixed."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What should be looked at."""
+        """Problems that should be reviewed."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
     @property
@@ -77,12 +77,12 @@ def check(
     splits_file: Path | None = None,
     measure: Measure | None = None,
 ) -> CheckReport:
-    """Examine dataset.json, the names of the files, and every voxel of every case, and report all that is wrong.
+    """Examine dataset.json, the names of the files, and every voxel of every case, and report all problems.
 
-    `environ` has the values of the variables in an explicit file list. `group_by` says which cases are of one patient
-    (see `read_groups`), and `splits_file` has the folds, None where those that will be made are meant.
-    `measure` takes the image and the label map of each case without errors; what it returns is in the report.
-    `workers` of None are as many as cores and memory allow.
+    `environ` holds the environment variables of an explicit file list. `group_by` says which cases belong to one
+    patient (see `read_groups`), and `splits_file` has the folds; None means those that will be made.
+    `measure` is called with the image and the label map of each case without errors; its results are in the report.
+    `workers=None` uses as many as cores and memory allow.
 
     Raises:
         MissingFileError: the folder or its dataset.json does not exist.
@@ -213,7 +213,7 @@ def _check_labels(description: DatasetDescription, checked: Sequence[tuple[Case,
     ]
     yield from undeclared
     all_were_read = checked and all(findings.label_counts for _, findings in checked)
-    if all_were_read and not undeclared:  # else an absent label may be one of the others
+    if all_were_read and not undeclared:  # otherwise an absent label may be one of the others
         yield from absent_labels(description, found)
 
 
@@ -224,7 +224,7 @@ def _compare(
     groups: Mapping[str, str] | None,
     splits: Sequence[Split] | None,
 ) -> Iterator[Problem]:
-    """What only all cases together show."""
+    """Problems that only show in all cases together."""
     summaries = [findings.summary for _, findings in checked if findings.summary is not None]
     case_ids = sorted(case.case_id for case, _ in checked)
     folds = folds_to_check(case_ids, splits, groups)

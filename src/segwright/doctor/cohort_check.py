@@ -1,4 +1,4 @@
-"""What is wrong with a data set that no case shows by itself: copies, and cases that are unlike all others."""
+"""Problems of a data set that no case shows by itself: duplicates, and outliers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def compare_cases(
     likely_groups: Mapping[str, str] | None = None,
     splits: Sequence[Split] = (),
 ) -> list[Problem]:
-    """Report copies, and cases with unlike orientation (where it matters), spacing, shape or intensities.
+    """Report duplicates, and cases with unusual orientation (where it matters), spacing, shape or intensities.
 
-    Cases must have as many channels as there are names. Cases of one of the `groups` may look alike; of `likely_groups`
-    is told elsewhere.
+    Cases must have as many channels as there are names. Cases of one of the `groups` may be similar;
+    `likely_groups` are reported elsewhere.
     """
     if not cases:
         return []

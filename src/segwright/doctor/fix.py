@@ -17,13 +17,13 @@ from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.dataset.splits import Split, read_splits, write_splits
 from segwright.doctor.case_fix import (
     Change,
-    MendedCase,
-    MendTask,
+    FixedCase,
+    FixTask,
     ValuesTask,
     copy_case,
     copy_file,
+    fix_case,
     label_values,
-    mend_case,
 )
 from segwright.doctor.label_mapping import changed_values, declared_mapping, label_mapping, renumbered
 from segwright.errors import DatasetError, SegwrightError, SettingsError, message
@@ -38,7 +38,7 @@ TRAINING, TEST = ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")
 
 @dataclass(frozen=True)
 class FixReport:
-    """What differs between a data set and its corrected copy, and what could not be mended."""
+    """What differs between a data set and its corrected copy, and what could not be fixed."""
 
     folder: Path
     copy: Path
@@ -68,7 +68,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Work:
-    """How the cases are read, and in how many processes."""
+    """How to read the cases, and in how many processes."""
 
     reader: ImageReaderWriter
     num_channels: int
@@ -84,24 +84,24 @@ def fix_dataset(
     progress: Progress | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> FixReport:
-    """Write a copy of a raw data set to `output` in which is mended what can be without guessing.
+    """Write a copy of a raw data set to `output` with everything fixed that needs no guessing.
 
-    Mended are label values that are not 0, 1, 2, ..., label maps on another grid than their image's, voxels that are
-    no numbers, and numTraining; cases that lack a file or are there twice are left out. The copy appears whole or not
-    at all. `environ` has the values of the variables in an explicit file list, whose files are copied too. `workers`
-    of None are as many as cores and memory allow.
+    Fixes label values that are not 0, 1, 2, ..., label maps on another grid than their image's, NaN and infinite
+    voxels, and numTraining; incomplete and duplicate cases are left out. The copy is written completely or not at all.
+    `environ` holds the environment variables of an explicit file list, whose files are copied too. `workers=None` uses
+    as many as cores and memory allow.
 
     Raises:
-        SettingsError: `output` is in use, or it and the data set lie in each other.
-        MissingFileError, DatasetError: there is no such data set, or what is wrong with it leaves nothing to copy.
+        SettingsError: `output` is in use, or one of it and the data set contains the other.
+        MissingFileError, DatasetError: there is no such data set, or its problems leave nothing to copy.
     """
     folder, output = Path(folder), Path(output)
     require_description(folder)
     _refuse_output(folder, output)
     raw = read_json(folder / FILE_NAME)
     declared = declared_mapping(raw) if isinstance(raw, Mapping) else {}
-    mended = {**renumbered(raw, declared), "numTraining": 0} if isinstance(raw, Mapping) else raw
-    description = DatasetDescription.from_json(mended, where=str(folder / FILE_NAME))
+    fixed = {**renumbered(raw, declared), "numTraining": 0} if isinstance(raw, Mapping) else raw
+    description = DatasetDescription.from_json(fixed, where=str(folder / FILE_NAME))
     record = _Record()
     cases = _complete_cases(folder, description, environ or {}, record)
     num_channels = len(description.channel_names)
@@ -111,24 +111,24 @@ def fix_dataset(
     mapping = label_mapping(
         frozenset().union(*found.values()), declared, declares_ignore=description.labels.ignore_label is not None
     )
-    if mapping is None:  # told of each label map; the numbering stays as it is
+    if mapping is None:  # reported for each label map; the numbering stays
         mapping = {value: value for value in declared}
-        mended = {**raw, "numTraining": 0}
-        description = _with_its_numbering(folder, mended, found)
-    if raw["labels"] != mended["labels"]:
+        fixed = {**raw, "numTraining": 0}
+        description = _with_its_numbering(folder, fixed, found)
+    if raw["labels"] != fixed["labels"]:
         record.changes.append(Change(None, FILE_NAME, f"labels renumbered: {changed_values(declared)}"))
-    with atomic_path(_real(output)) as temporary:  # a link stays one, to the copy
+    with atomic_path(_real(output)) as temporary:  # a link stays a link, to the copy
         tasks = _tasks(temporary, TRAINING, cases, description, work, mapping)
         tests = _tasks(temporary, TEST, _test_cases(folder, description), description, work, mapping)
         _copy_other_files(folder, temporary, description.file_ending, [*tasks, *tests], record)
-        results = _mend([*tasks, *tests], work)
+        results = _fix_cases([*tasks, *tests], work)
         originals = _drop_copies(tasks, results, record)
         kept = [task.case.case_id for task in tasks if task.case.case_id not in originals]
         for result in results.values():
             record.changes += result.changes
             record.unfixed += result.unfixed
-        _write_description(temporary / FILE_NAME, raw, mended, len(kept), record)
-        _mend_splits(temporary / SPLITS_NAME, kept, originals, record)
+        _write_description(temporary / FILE_NAME, raw, fixed, len(kept), record)
+        _fix_splits(temporary / SPLITS_NAME, kept, originals, record)
     return FixReport(folder, output, len(kept), *(_sorted(part) for part in (record.changes, record.unfixed)))
 
 
@@ -147,22 +147,22 @@ def _refuse_output(folder: Path, output: Path) -> None:
     raise SettingsError(
         message(
             f"--fix {printable(output)}",
-            expected="a folder for the copy that is new or empty and apart from the data set",
+            expected="a new or empty folder for the copy, outside the data set",
             got=got,
-            remedy="Name another, such as a new folder beside the data set's.",
+            remedy="Choose another, such as a new folder beside the data set.",
         )
     )
 
 
 def _real(path: Path) -> Path:
-    """The path without links; unlike Path.resolve it gives something for a link to itself, too."""
+    """The path without links; unlike Path.resolve it also works for a link to itself."""
     return Path(os.path.realpath(path))
 
 
 def _complete_cases(
     folder: Path, description: DatasetDescription, environ: Mapping[str, str], record: _Record
 ) -> list[Case]:
-    """The training cases that have all their files; the others are told of."""
+    """The training cases that have all their files; the others are reported."""
     cases, problems = scan_dataset(folder, description, environ)
     num_channels = len(description.channel_names)
     for problem in problems:
@@ -181,7 +181,7 @@ def _complete_cases(
             expected = f"expected files like CASE_0000{description.file_ending}"
             record.left_out(case.case_id, None, f"{expected}, got {some(odd)}")
         elif len(case.image_paths) < num_channels and not holds_all_channels(files[0], description.file_ending):
-            record.left_out(case.case_id, FILE_NAME, f"expected {num_channels} images, one a channel, got 1")
+            record.left_out(case.case_id, FILE_NAME, f"expected {num_channels} images, one per channel, got 1")
         else:
             complete.append(case)
     if not complete:
@@ -190,25 +190,25 @@ def _complete_cases(
                 folder,
                 expected="at least one case with all its files",
                 got=f"none: {record.changes[0].text.rstrip('.')}" if record.changes else "none",
-                remedy="Mend that first.",
+                remedy="Fix that first.",
             )
         )
     if description.explicit_cases is not None:
-        what = "the list of files, key 'dataset', gave way to copies with the usual names in imagesTr and labelsTr"
+        what = "the list of files, key 'dataset', was replaced by copies with the usual names in imagesTr and labelsTr"
         record.changes.append(Change(None, FILE_NAME, what))
     return complete
 
 
 def _may_be_copied(path: Path) -> bool:
     """Whether a path is a file, or a link to one, that can be read: pipes and devices never end."""
-    return os.path.isfile(path) and os.access(path, os.R_OK)  # unlike Path.is_file, never an error
+    return os.path.isfile(path) and os.access(path, os.R_OK)  # unlike Path.is_file, never raises
 
 
 def _test_cases(folder: Path, description: DatasetDescription) -> list[Case]:
     """Cases of imagesTs that have a label map in labelsTs: their labels must be numbered like the training cases'."""
     try:
         cases, _ = scan_images(folder / TEST[0], description.file_ending, len(description.channel_names))
-    except SegwrightError:  # no test images, which is all right
+    except SegwrightError:  # no test images, which is fine
         return []
     labels = {case.case_id: folder / TEST[1] / f"{case.case_id}{description.file_ending}" for case in cases}
     return [
@@ -225,7 +225,7 @@ def _found_values(cases: Sequence[Case], work: _Work) -> dict[str, frozenset[flo
     for task, result in run_cases(
         label_values, tasks, workers=work.workers, case_id=_case_id, what="reading labels", progress=work.progress
     ):
-        if not isinstance(result, CaseFailure):  # told when this case is mended
+        if not isinstance(result, CaseFailure):  # reported when this case is fixed
             found[task.case.case_id] = frozenset(result)
     return found
 
@@ -233,10 +233,10 @@ def _found_values(cases: Sequence[Case], work: _Work) -> dict[str, frozenset[flo
 def _with_its_numbering(
     folder: Path, raw: Mapping[str, Any], found: Mapping[str, frozenset[float]]
 ) -> DatasetDescription:
-    """Parse a dataset.json whose labels cannot be renumbered, as there are others in the label maps.
+    """Parse a dataset.json whose labels cannot be renumbered, as the label maps hold others.
 
     Raises:
-        DatasetError: its numbering cannot stay either; with the values that are not declared, and their cases.
+        DatasetError: its numbering cannot be kept either; with the undeclared values and their cases.
     """
     try:
         return DatasetDescription.from_json(raw, where=str(folder / FILE_NAME))
@@ -263,10 +263,10 @@ def _tasks(
     description: DatasetDescription,
     work: _Work,
     mapping: Mapping[int, int],
-) -> list[MendTask]:
+) -> list[FixTask]:
     ending, (images, labels) = description.file_ending, folders
     return [
-        MendTask(
+        FixTask(
             case=case,
             image_copies=tuple(
                 copy / images / f"{case.case_id}_{channel:04d}{ending}" for channel in range(len(case.image_paths))
@@ -280,8 +280,8 @@ def _tasks(
     ]
 
 
-def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequence[MendTask], record: _Record) -> None:
-    """Copy what belongs to no case that is mended, but no training image or label map that was left out."""
+def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequence[FixTask], record: _Record) -> None:
+    """Copy the files that belong to no fixed case, except training images and label maps that were left out."""
     in_tasks = {path for task in tasks for path in (*task.case.image_paths, task.case.label_path)}
     training = [folder / name for name in TRAINING]
     for path in _visible_files(folder, record):
@@ -291,39 +291,39 @@ def _copy_other_files(folder: Path, copy: Path, file_ending: str, tasks: Sequenc
 
 
 def _visible_files(folder: Path, record: _Record) -> Iterator[Path]:
-    """The files of a data set whose name and folders are not hidden; tells of folders that cannot be looked into.
+    """The files of a data set whose name and folders are not hidden; reports unreadable folders.
 
-    Folders in it may be links, those in these not, which might lead round in a circle.
+    Folders in it may be links, but not those below, which might be circular.
     """
 
-    def tell(error: OSError) -> None:
+    def report(error: OSError) -> None:
         name = str(Path(error.filename).relative_to(folder))
-        record.left_out(None, name, f"expected a folder to look into, got {error.strerror}")
+        record.left_out(None, name, f"expected a readable folder, got {error.strerror}")
 
     tops = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     yield from (path for path in tops if path.is_file())
     for top in (path for path in tops if path.is_dir()):
-        for place, folders, names in os.walk(top, onerror=tell):
+        for place, folders, names in os.walk(top, onerror=report):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             paths = (Path(place, name) for name in sorted(names) if not name.startswith("."))
             yield from (path for path in paths if path.is_file())
 
 
-def _mend(tasks: Sequence[MendTask], work: _Work) -> dict[Path, MendedCase]:
-    """Mend every case; the results by the label map's path in the copy."""
-    results: dict[Path, MendedCase] = {}
+def _fix_cases(tasks: Sequence[FixTask], work: _Work) -> dict[Path, FixedCase]:
+    """Fix every case; returns the results by the label map's path in the copy."""
+    results: dict[Path, FixedCase] = {}
     for task, result in run_cases(
-        mend_case, tasks, workers=work.workers, case_id=_case_id, what="mending cases", progress=work.progress
+        fix_case, tasks, workers=work.workers, case_id=_case_id, what="fixing cases", progress=work.progress
     ):
         if isinstance(result, CaseFailure):
             copy_case(task)
-            result = MendedCase((), (Change(task.case.case_id, None, result.message.rstrip(".")),), None)
+            result = FixedCase((), (Change(task.case.case_id, None, result.message.rstrip(".")),), None)
         results[task.label_copy] = result
     return results
 
 
-def _drop_copies(tasks: Sequence[MendTask], results: dict[Path, MendedCase], record: _Record) -> Mapping[str, str]:
-    """Remove the cases whose image and label map are those of an earlier one; returns that case's id by theirs."""
+def _drop_copies(tasks: Sequence[FixTask], results: dict[Path, FixedCase], record: _Record) -> Mapping[str, str]:
+    """Remove cases whose image and label map equal an earlier one's; maps their ids to that case's."""
     first: dict[bytes, str] = {}
     originals = {}
     for task in tasks:
@@ -338,17 +338,17 @@ def _drop_copies(tasks: Sequence[MendTask], results: dict[Path, MendedCase], rec
 
 
 def _write_description(
-    path: Path, raw: Mapping[str, Any], mended: Mapping[str, Any], num_cases: int, record: _Record
+    path: Path, raw: Mapping[str, Any], fixed: Mapping[str, Any], num_cases: int, record: _Record
 ) -> None:
     if raw.get("numTraining") != num_cases:
         record.changes.append(Change(None, FILE_NAME, f"numTraining: {raw.get('numTraining')} -> {num_cases}"))
-    content = {key: value for key, value in {**mended, "numTraining": num_cases}.items() if key != "dataset"}
+    content = {key: value for key, value in {**fixed, "numTraining": num_cases}.items() if key != "dataset"}
     if content != raw:
         write_json_atomic(path, content)
 
 
-def _mend_splits(path: Path, case_ids: Sequence[str], originals: Mapping[str, str], record: _Record) -> None:
-    """Take the cases that are not in the copy out of its splits file; for one that was there twice stands the other."""
+def _fix_splits(path: Path, case_ids: Sequence[str], originals: Mapping[str, str], record: _Record) -> None:
+    """Remove the cases that are not in the copy from its splits file; a duplicate is replaced by the original."""
     if not path.is_file():
         return
     try:
@@ -356,24 +356,24 @@ def _mend_splits(path: Path, case_ids: Sequence[str], originals: Mapping[str, st
     except SegwrightError as error:
         record.unfixed.append(Change(None, SPLITS_NAME, str(error).removeprefix(f"{path}, ").rstrip(".")))
         return
-    mended = [_mend_split(split, frozenset(case_ids), originals) for split in splits]
-    for fold, (old, new) in enumerate(zip(splits, mended, strict=True)):
+    fixed = [_fix_split(split, frozenset(case_ids), originals) for split in splits]
+    for fold, (old, new) in enumerate(zip(splits, fixed, strict=True)):
         for part, before, after in (("train", old.train, new.train), ("val", old.val, new.val)):
             if before and not after:
-                mended[fold] = old
+                fixed[fold] = old
                 what = f"fold {fold}, key '{part}': none of its cases is in the copy, or all are in the other part"
                 record.unfixed.append(Change(None, SPLITS_NAME, what))
-    if mended != splits:
-        write_splits(path, mended)
-        taken_out = {case_id for old, new in zip(splits, mended, strict=True) for case_id in _named(old) - _named(new)}
-        put_in = {case_id for old, new in zip(splits, mended, strict=True) for case_id in _named(new) - _named(old)}
-        changes = (("taken out", taken_out), ("put in for their copies", put_in))
+    if fixed != splits:
+        write_splits(path, fixed)
+        taken_out = {case_id for old, new in zip(splits, fixed, strict=True) for case_id in _named(old) - _named(new)}
+        put_in = {case_id for old, new in zip(splits, fixed, strict=True) for case_id in _named(new) - _named(old)}
+        changes = (("removed", taken_out), ("added in place of their copies", put_in))
         what = "; ".join(f"{words}: {some(sorted(ids))}" for words, ids in changes if ids)
         record.changes.append(Change(None, SPLITS_NAME, what))
 
 
-def _mend_split(split: Split, known: frozenset[str], originals: Mapping[str, str]) -> Split:
-    """A fold of known cases. One that stands for its copy comes into no part if it is in either."""
+def _fix_split(split: Split, known: frozenset[str], originals: Mapping[str, str]) -> Split:
+    """A fold of known cases. A replacement of a copy is not added if it is in either part already."""
     taken = _named(split) & known
     parts: tuple[list[str], list[str]] = ([], [])
     for ids, part in zip(parts, (split.train, split.val), strict=True):
@@ -389,7 +389,7 @@ def _named(split: Split) -> set[str]:
     return {*split.train, *split.val}
 
 
-def _case_id(task: MendTask | ValuesTask) -> str:
+def _case_id(task: FixTask | ValuesTask) -> str:
     return task.case.case_id
 
 

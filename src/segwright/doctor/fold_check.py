@@ -1,4 +1,4 @@
-"""What goes wrong in cross-validation: classes that a fold never sees, and patients on both sides of it."""
+"""Problems of cross-validation: classes missing from a fold, and patients on both sides of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from segwright.dataset.splits import FILE_NAME as SPLITS_NAME
 from segwright.dataset.splits import NUM_FOLDS, Split, create_splits
 from segwright.labels import Labels
 
-# What stands before the first separator after a number: patient001 of patient001_frame12.
+# The part before the first separator after a number: patient001 of patient001_frame12.
 SUGGESTED_GROUPING = "^(.*?[0-9]+)[_-]"
-# Longer lists with one beginning are years, sites or data sets rather than patients.
+# Larger groups with one prefix are years, sites or data sets rather than patients.
 _MOST_SCANS_OF_A_PATIENT = 20
 _LEAST_SHARE_WITH_A_REST = 0.5
 # A class is rare in fewer cases than this, of at least so many.
@@ -28,7 +28,7 @@ LabelCounts = Mapping[str, Mapping[float, int]]
 def folds_to_check(
     case_ids: Collection[str], splits: Sequence[Split] | None, groups: Mapping[str, str] | None
 ) -> Sequence[Split]:
-    """The folds of a splits file, or where that is None those that will be made; none if there are too few cases."""
+    """The folds of a splits file, or if None those that will be made; empty if there are too few cases."""
     if splits is not None:
         return splits
     num_parts = len(case_ids) if groups is None else len({groups[case_id] for case_id in case_ids})
@@ -40,9 +40,8 @@ def check_folds(
 ) -> list[Problem]:
     """Report empty label maps, classes that are rare or that a fold lacks, and groups that a fold divides.
 
-    `counts` has the number of voxels of each label, for each case that could be read; of a part of a fold with other
-    cases nothing is said. `groups` names the patient of each case, where that
-    is known.
+    `counts` has the number of voxels of each label, for each readable case; parts of folds with other cases are
+    skipped. `groups` maps each case to its patient, if known.
     """
     rare = list(_rare_classes(counts, labels, splits))
     return [
@@ -55,30 +54,30 @@ def check_folds(
 def check_splits(
     case_ids: Collection[str], splits: Sequence[Split], groups: Mapping[str, str] | None
 ) -> Iterator[Problem]:
-    """Report folds that cannot be trained or whose scores say nothing, and groups that are too few to make folds of."""
+    """Report folds that cannot be trained or whose scores are meaningless, and too few groups to make folds."""
     for fold, split in enumerate(splits):
         unknown = sorted({*split.train, *split.val} - set(case_ids))
         if unknown:
             yield _wrong_fold(
                 fold,
                 f"expected ids among the {len(case_ids)} complete cases, got {some(unknown)}",
-                "Add these cases, or take them out of the fold, which cannot be trained so.",
+                "Add these cases, or remove them from the fold; it cannot be trained like this.",
             )
         if not split.val:
             yield _wrong_fold(
                 fold,
                 "expected at least one case in 'val', got none",
-                "Add some; a fold that validates on nothing cannot be trained.",
+                "Add cases; a fold without validation cases cannot be trained.",
             )
         if split.overlap:
             yield _wrong_fold(
                 fold,
                 f"expected each case in 'train' or in 'val', got in both: {some(split.overlap)}",
-                "Take them out of one, or the scores will be too good.",
+                "Remove them from one of the two; otherwise the scores will be too high.",
             )
     num_groups = len(set(groups.values())) if groups is not None else NUM_FOLDS
     if not splits and num_groups < NUM_FOLDS:
-        what = f"expected at least {NUM_FOLDS} groups, one a fold, got {num_groups}"
+        what = f"expected at least {NUM_FOLDS} groups, one per fold, got {num_groups}"
         yield Problem("warning", "splits", None, OPTION, what, "Make smaller groups, or plan without them.")
 
 
@@ -110,7 +109,7 @@ def _empty_label_maps(counts: LabelCounts, labels: Labels) -> Iterator[Problem]:
             None,
             "labelsTr",
             f"{len(empty)} of {len(counts)} label maps have no foreground: {some(empty)}",
-            "That is right where nothing is to be found in the image; such a case has no Dice of its own.",
+            "That is correct if the image shows none of the classes; such a case has no Dice.",
             tuple(empty),
         )
 
@@ -119,7 +118,7 @@ def _rare_classes(counts: LabelCounts, labels: Labels, splits: Sequence[Split]) 
     for value in labels.foreground_labels:
         having = sorted(case_id for case_id, found in counts.items() if value in found)
         if not having:
-            continue  # told of the whole data set already
+            continue  # already reported for the whole data set
         untrained, unvalidated = (
             [
                 str(fold)
@@ -176,7 +175,7 @@ def _divided_groups(
             None,
             SPLITS_NAME,
             f"expected each group on one side of a fold, got groups on both ({where})",
-            "Delete the file, and plan with --group-by to have it made anew.",
+            "Delete the file, and plan with --group-by to write it again.",
         )
     else:
         yield Problem(
@@ -184,6 +183,6 @@ def _divided_groups(
             "same_patient",
             None,
             None,
-            f"by their names, several cases are of one patient, and folds have patients on both sides ({where})",
-            f"If they are, plan with --group-by '{SUGGESTED_GROUPING}', or the scores will be too good.",
+            f"by their names, several cases belong to one patient, and folds have patients on both sides ({where})",
+            f"If they are, plan with --group-by '{SUGGESTED_GROUPING}', otherwise the scores will be too high.",
         )

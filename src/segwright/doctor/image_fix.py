@@ -1,4 +1,4 @@
-"""Write an image file again with voxels that are numbers, or without a dimension of size 1; all else stays."""
+"""Rewrite an image file without NaN and infinity, or without a dimension of size 1; everything else stays."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def replace_non_finite(path: Path) -> tuple[int, float]:
-    """Give the voxels of an image file that are NaN, or infinite as float32, the least value of the others.
+    """Replace voxels that are NaN, or infinite as float32, by the minimum of the others.
 
-    Returns how many there were, and the value. The file must have been read before, so that it is known to be whole.
+    Returns their number, and the minimum. The file must have been read before, so that it is known to be undamaged.
 
     Raises:
-        ImageError: no voxel is a number, or the format cannot be written without loss.
+        ImageError: no voxel is finite, or the format cannot be written without loss.
     """
     found: list[tuple[int, float]] = []
 
@@ -35,9 +35,7 @@ def replace_non_finite(path: Path) -> tuple[int, float]:
         with np.errstate(over="ignore"):
             bad = ~np.isfinite(voxels.astype(np.float32))
         if bad.all():
-            raise ImageError(
-                message(path, expected="at least one voxel that is a number", got="none", remedy="Export it again.")
-            )
+            raise ImageError(message(path, expected="at least one finite voxel", got="none", remedy="Export it again."))
         least = voxels[~bad].min()
         found.append((int(bad.sum()), float(least)))
         return np.where(bad, least, voxels)
@@ -47,7 +45,7 @@ def replace_non_finite(path: Path) -> tuple[int, float]:
 
 
 def squeeze(path: Path) -> bool:
-    """Write a file of 4 dimensions, of which the last has size 1, with 3; tells whether it was one."""
+    """Rewrite a file of 4 dimensions, the last of size 1, with 3; returns whether it was one."""
     if not path.name.lower().endswith((*_NIFTI, *_ITK)):
         return False
     try:
@@ -82,13 +80,13 @@ def _rewrite(path: Path, change: Change) -> None:
                 path,
                 expected=f"one of {', '.join((*_NIFTI, *_ITK, *_TIFF))}, which can be written without loss",
                 got=path.suffix,
-                remedy="Mend the image with the program that made it.",
+                remedy="Fix the image with the program that made it.",
             )
         )
 
 
 def _rewrite_nifti(path: Path, change: Change) -> None:
-    """Keep the header but for the number type, where a scale factor was in it."""
+    """Keep the header except for the number type if it had a scale factor."""
     import nibabel
     from nibabel.nifti1 import Nifti1Image
 
@@ -107,7 +105,7 @@ def _rewrite_itk(path: Path, change: Change) -> None:
     changed = SimpleITK.GetImageFromArray(change(SimpleITK.GetArrayFromImage(image)), isVector=False)
     changed.CopyInformation(image)
     for key in image.GetMetaDataKeys():
-        if not key.startswith("ITK_"):  # ITK's own notes, which it writes anew
+        if not key.startswith("ITK_"):  # ITK's own entries, which it writes again
             changed.SetMetaData(key, image.GetMetaData(key))
     _write_itk(changed, path)
 

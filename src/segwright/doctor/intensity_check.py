@@ -1,4 +1,4 @@
-"""Images that are none, or of another modality than their channel's name or the other cases say."""
+"""Files that are not images, or of another modality than their channel's name or the other cases suggest."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from segwright.dataset.problems import Problem, some
 from segwright.doctor.case_summary import CaseSummary
 from segwright.doctor.robust import FLOOR, middle_and_deviation
 
-# Fewer cases than this say nothing about what is usual.
+# Fewer cases than this do not show what is usual.
 _ENOUGH_CASES = 8
 # Mean and largest deviation of the scale-free intensities, in units of the data set's own plus a twentieth of the
 # range. Those of hippocampi, ACDC and DRIVE stay below 1.0 and 3.8.
 _ODD_MEAN, _ODD_LARGEST = 1.5, 5.0
-# Where the foreground is dark and the others' is bright, or the other way, less is odd.
+# If the foreground is dark and the others' is bright, or vice versa, less is unusual.
 _ODD_CONTRAST, _ODD_MEAN_IF_REVERSED = 3.5, 1.0
-# More odd cases than this share are no mistake: the data set has several kinds of images, as the nuclei's stains.
+# A larger fraction of unusual cases is no mistake: the data set has several kinds of images, like the nuclei's stains.
 _MOST_ODD = 0.2
 _FEW_VALUES = 8
 # Hounsfield units of a body span more than a thousand; normalised images a few units.
@@ -41,7 +41,7 @@ def not_images(cases: Sequence[CaseSummary], channel_names: Sequence[str]) -> It
                 case.case_id,
                 f"imagesTr, channel {channel} ({name})",
                 f"expected an image, got {found}",
-                "Look whether it is the right file; an empty channel teaches nothing.",
+                "Check that it is the right file; an empty channel carries no information.",
             )
 
 
@@ -65,14 +65,14 @@ def not_hounsfield(cases: Sequence[CaseSummary], channel_names: Sequence[str]) -
                 f"imagesTr, channel {channel} ({name})",
                 f"expected Hounsfield units, with air near -1000, got other values in {len(found)} of {len(cases)} "
                 f"cases: {some(examples)}",
-                "A CT is normalised by the whole data set's intensities: convert these cases, or, if none is in "
+                "A CT is normalised by the whole data set's intensities: convert these cases, or, if none are in "
                 'Hounsfield units, name the channel otherwise, for example "MRI".',
                 tuple(found),
             )
 
 
 def unlike_intensities(cases: Sequence[CaseSummary], channel_names: Sequence[str]) -> Iterator[Problem]:
-    """Report channels that look interchanged, and images whose scale-free intensities are unlike the other cases'."""
+    """Report channels that look interchanged, and images whose scale-free intensities differ from the other cases'."""
     sound = [case for case in cases if all(channel.num_values > _FEW_VALUES for channel in case.channels)]
     if len(sound) < _ENOUGH_CASES:
         return
@@ -88,7 +88,7 @@ def unlike_intensities(cases: Sequence[CaseSummary], channel_names: Sequence[str
             "imagesTr",
             f"channels {first} ({channel_names[first]}) and {second} ({channel_names[second]}) look interchanged "
             "compared with the other cases",
-            "Look at both files, and rename them if so.",
+            "Review both files, and rename them if so.",
         )
     for channel, name in enumerate(channel_names):
         odd = [case.case_id for index, case in enumerate(sound) if is_odd[index, channel] and index not in swapped]
@@ -99,7 +99,7 @@ def unlike_intensities(cases: Sequence[CaseSummary], channel_names: Sequence[str
                 None,
                 f"imagesTr, channel {channel} ({name})",
                 f"{len(odd)} of {len(sound)} cases have intensities unlike the others': {some(odd)}",
-                "Look whether they are of another modality, inverted, scaled by parts or beside another case's labels.",
+                "Check for another modality, inversion, piecewise scaling, or the labels of another case.",
                 tuple(odd),
             )
 
@@ -107,7 +107,7 @@ def unlike_intensities(cases: Sequence[CaseSummary], channel_names: Sequence[str
 def _is_odd(
     features: NDArray[np.float64], middle: NDArray[np.float64], deviation: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Whether the features (..., 6) are far from what is usual; NaN, for lack of a foreground, is not."""
+    """Whether the features (..., 6) are outliers; NaN, for lack of a foreground, is not."""
     distances = np.nan_to_num(np.abs(features - middle) / (deviation + FLOOR))
     mean = distances.mean(axis=-1)
     is_far = (mean > _ODD_MEAN) & (distances.max(axis=-1) > _ODD_LARGEST)
@@ -118,7 +118,7 @@ def _is_odd(
 def _swapped_channels(
     features: NDArray[np.float64], usual: tuple[NDArray[np.float64], NDArray[np.float64]], is_odd: NDArray[np.bool_]
 ) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Pairs of odd channels that are usual in each other's place, by the number of the case."""
+    """Pairs of unusual channels that would be usual if swapped, by the number of the case."""
     for index, channels in enumerate(map(np.flatnonzero, is_odd)):
         for first, second in combinations(channels.tolist(), 2):
             crossed = [values[[second, first]] for values in usual]

@@ -1,4 +1,4 @@
-"""Label values that stand in label maps but not in dataset.json, and how to mend that."""
+"""Label values that occur in label maps but not in dataset.json, and how to fix that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segwright.labels import Labels
 
 MAX_VALUES = 10
 _MOST_LINES = 20
-# More distinct values than this are no labels: a grey picture, or labels resampled with interpolation.
+# More distinct values than this are not labels: a grey image, or labels resampled with interpolation.
 MAX_PLAUSIBLE_LABELS = 1000
 
 
@@ -37,7 +37,7 @@ def undeclared_labels(case: Case, counts: Mapping[float, int], labels: Labels, r
 
 
 def absent_labels(description: DatasetDescription, found: frozenset[float]) -> list[Problem]:
-    """Report the declared classes that stand in no label map of the data set, in one line where they are many."""
+    """Report the declared classes that occur in no label map of the data set, in one line if there are many."""
     labels = description.labels
     absent = [f"{value} ({labels.name_of(value)})" for value in labels.foreground_labels if value not in found]
     lines = [f"label {name}" for name in absent]
@@ -50,14 +50,14 @@ def absent_labels(description: DatasetDescription, found: frozenset[float]) -> l
             None,
             f"{FILE_NAME}, key 'labels'",
             f"expected {line} in at least one case, got it in none",
-            "A class without an example cannot be learnt; remove it, or add cases.",
+            "A class without examples cannot be learned; remove it, or add cases.",
         )
         for line in lines
     ]
 
 
 def mapping_remedy(found: frozenset[float], labels: Labels) -> str:
-    """Say how the label values found in all cases of a data set could be brought to the declared ones."""
+    """Suggest how to map the label values found in all cases of a data set to the declared ones."""
     declared, values = sorted(labels.allowed_values), sorted(found)
     undeclared = [value for value in values if value not in labels.allowed_values]
     if len(values) > MAX_PLAUSIBLE_LABELS or any(value != int(value) or value < 0 for value in values):
@@ -72,10 +72,10 @@ def mapping_remedy(found: frozenset[float], labels: Labels) -> str:
         same = {value: value for value in declared}
         is_sure = label_mapping(found, same, declares_ignore=has_ignore) is not None
         copy = "; segwright check --fix NEW_FOLDER writes a copy with it" if is_sure else ""
-        return f"If the order is the same, this mapping mends the label maps: {_mapping(values, declared)}{copy}."
+        return f"If the order is the same, this mapping fixes the label maps: {_mapping(values, declared)}{copy}."
     if len(undeclared) > MAX_VALUES:
         return (
-            f"The label maps hold {len(values)} values in all. Declare each class; where a value stands for "
+            f"The label maps hold {len(values)} values in all. Declare each class; if a value identifies "
             "one object, write the object's class instead."
         )
     new = range(declared[-1] + 1, declared[-1] + 1 + len(undeclared))
@@ -87,9 +87,9 @@ def mapping_remedy(found: frozenset[float], labels: Labels) -> str:
 def _unlabelled_remedy(absent: list[int], ignore: int) -> str:
     usual = USUAL_UNLABELLED
     as_class = f"map {usual} -> {absent[0]}" if len(absent) == 1 else f"declare it with the value {ignore}"
-    what = f"label {absent[0]}, which stands nowhere" if len(absent) == 1 else "a class"
+    what = f"label {absent[0]}, which occurs nowhere" if len(absent) == 1 else "a class"
     return (
-        f"If {usual} marks what was not annotated, map {usual} -> {ignore} in the label maps and declare "
+        f"If {usual} marks unannotated voxels, map {usual} -> {ignore} in the label maps and declare "
         f'"ignore": {ignore}; if it is {what}, {as_class}.'
     )
 

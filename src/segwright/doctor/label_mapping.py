@@ -1,4 +1,4 @@
-"""Which value each label should have, where dataset.json or the label maps do not number them 0, 1, 2, ...."""
+"""Map labels to 0, 1, 2, ... if dataset.json or the label maps number them otherwise."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from segwright.labels import IGNORE
 
-# The value that annotation programs give to what was not annotated.
+# The value that annotation programs use for unannotated voxels.
 USUAL_UNLABELLED = 255
 
 
 def declared_mapping(raw: Mapping[str, Any]) -> dict[int, int]:
     """Map the label values that a dataset.json declares to 0, 1, 2, ... in their order, the ignore label last.
 
-    Empty where they are malformed or have no background, 0, which is told when the file is parsed.
+    Empty where they are malformed or have no background, 0, which is reported when the file is parsed.
     """
     declared = raw.get("labels")
     if not isinstance(declared, Mapping):
@@ -33,8 +33,8 @@ def label_mapping(
 
     Values that are not declared can be mapped where there are as many values as declared ones, which are then taken in
     the same order: 0 and 255 for the declared 0 and 1. No declared value takes another's meaning so: where 1 and 2 are
-    declared, 2 and 3 may be these, or 1 may be missing. Nor does 255 take a class's place beside other classes that
-    stand as declared: it may be what nobody annotated, unless an ignore label is declared for that.
+    declared, 2 and 3 may be these, or 1 may be missing. Nor is 255 mapped to a class if other classes have their
+    declared values: it may mean unannotated, unless an ignore label is declared for that.
     """
     values = sorted(set(found))
     if set(values) <= set(declared):
@@ -50,7 +50,7 @@ def label_mapping(
 
 
 def renumbered(raw: Mapping[str, Any], mapping: Mapping[int, int]) -> dict[str, Any]:
-    """The content of a dataset.json with other label values; every other key stays as it is and in its place."""
+    """The content of a dataset.json with other label values; every other key is unchanged and in its place."""
 
     def new(entry: Any) -> Any:
         if isinstance(entry, list):

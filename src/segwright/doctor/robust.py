@@ -1,11 +1,11 @@
-"""What is usual among cases of which some may be wrong."""
+"""Robust statistics over cases of which some may be wrong."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Added to deviations, in units of the values' range, so that cases that are all but equal have no outliers.
+# Added to deviations, in units of the values' range, so that nearly equal cases have no outliers.
 FLOOR = 0.05
 
 
