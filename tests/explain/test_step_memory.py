@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -256,3 +258,22 @@ def test_half_precision_casts_parameters_once_and_losses_back() -> None:
         loss = nn.functional.cross_entropy(out, torch.zeros(1, 6, 6, dtype=torch.long))
     assert (out.dtype, loss.dtype) == (torch.float16, torch.float32)
     assert storages.at_peak()["parameters"] == (4 + 2) * 20
+
+
+def test_counting_leaves_the_compiler_as_it_was() -> None:
+    """Torch's compiler is not imported to be kept out of the way, and functions are exempted from it afterwards."""
+    program = (
+        "import sys, torch\n"
+        "from segwright.explain.step_memory import _compiler_left_out\n"
+        "from torch.optim import SGD\n"
+        "with _compiler_left_out():\n"
+        "    optimizer = SGD([torch.nn.Parameter(torch.ones(1))])\n"
+        "    optimizer.step()\n"
+        "    optimizer.zero_grad()\n"
+        "print('torch._dynamo' in sys.modules, hasattr(SGD.zero_grad.__wrapped__, '__dynamo_disable'))\n"
+        "import torch._dynamo\n"
+        "SGD([torch.nn.Parameter(torch.ones(1))]).zero_grad()\n"
+        "print(torch._dynamo.disable.__module__.startswith('torch._dynamo'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True"]

@@ -8,9 +8,12 @@ and cuDNN work with inside an operation depends on the processor and is not seen
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,7 +55,7 @@ def count_step_memory(trainer: Trainer, *, device: str, batch_size: int | None =
         Exception: of any kind, where code of the user's own needs the values of tensors.
     """
     asked = trainer.batch_size if batch_size is None else batch_size
-    with torch.device("meta"), StorageCount(unfolds=device == "cpu") as storages:
+    with _compiler_left_out(), torch.device("meta"), StorageCount(unfolds=device == "cpu") as storages:
         stand_in = _stand_in(trainer, device)
         stand_in.batch_size = min(asked, LARGEST_COUNTED)
         parameters = [*stand_in.network.parameters(), *stand_in.network.buffers()]
@@ -69,6 +72,31 @@ def count_step_memory(trainer: Trainer, *, device: str, batch_size: int | None =
         activations=round(held["activations"] * scale),
         temporary=round(held["temporary"] * scale),
     )
+
+
+@contextmanager
+def _compiler_left_out() -> Iterator[None]:
+    """Keep torch from importing its compiler, which takes as long as torch itself, to exempt functions from it."""
+    name = "torch._dynamo"
+    if name in sys.modules:
+        yield
+        return
+    exempted: list[Any] = []
+
+    def disable(function: Any, *_: Any, **__: Any) -> Any:
+        exempted.append(function)
+        return function
+
+    stub = ModuleType(name)
+    stub.disable = disable  # type: ignore[attr-defined]
+    stub.graph_break = lambda *_, **__: None  # type: ignore[attr-defined]
+    sys.modules[name] = torch._dynamo = stub
+    try:
+        yield
+    finally:
+        del sys.modules[name], torch._dynamo
+        for function in exempted:  # where torch keeps what it was given
+            vars(function).pop("__dynamo_disable", None)
 
 
 def _stand_in(trainer: Trainer, device: str) -> Trainer:
