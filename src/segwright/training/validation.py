@@ -77,11 +77,14 @@ def require_usable_cases(
             try:
                 reader.write_labels(voxel, folder / f"voxel{file_ending}", properties)
             except ImageError as error:
+                # what a reader keeps for its writer, such as 'sitk_stuff'
+                kept = ", ".join(f"{key}={value!r}" for key, value in properties.items() if key.endswith("_stuff"))
+                reason = f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else error
                 raise ImageError(
                     message(
                         where,
                         expected=f"the position of its image in space, as read by {reader.name}",
-                        got=f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else error,
+                        got=f"{kept or 'none'} ({reason})",
                         remedy="Delete this file and preprocess again.",
                     )
                 ) from error
