@@ -17,7 +17,7 @@ def _leave(*_: object) -> None:
 
 
 def _leave_on_interrupt(leave: bool) -> None:
-    """Have Ctrl-C end the process, or again raise KeyboardInterrupt; not where whoever started it had it ignored."""
+    """Have Ctrl-C end the process, or again raise KeyboardInterrupt; not if the parent process had it ignored."""
     if signal.getsignal(signal.SIGINT) in (_leave, signal.default_int_handler):
         signal.signal(signal.SIGINT, _leave if leave else signal.default_int_handler)
 

@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def fix(tmp_path: Path) -> Callable[..., FixReport]:
-    """Mend a data set; the original must not change, and nothing but the copy may appear."""
+    """Fix a data set; the original must not change, and nothing but the copy may appear."""
 
     def run(folder: Path, **options: Any) -> FixReport:
         before, beside = contents(folder), set(tmp_path.iterdir())

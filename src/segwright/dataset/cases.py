@@ -258,7 +258,7 @@ def _wrong_channels(
     missing = [f"{case_id}_{number:04d}{file_ending}" for number in range(num_channels) if number not in paths]
     surplus = [paths[number].name for number in sorted(paths) if number >= num_channels]
     got = "; ".join(
-        f"{what} {', '.join(names[:MAX_NAMES])}" for what, names in (("no", missing), ("besides", surplus)) if names
+        f"{what} {', '.join(names[:MAX_NAMES])}" for what, names in (("no", missing), ("also", surplus)) if names
     )
     return Problem(
         "error",

@@ -1,4 +1,4 @@
-"""Edits of a configuration, as `KEY=VALUE`, and the configuration of its own that they make."""
+"""Edits of a configuration, as `KEY=VALUE`, and the separate configuration that they make."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _PLANNER_OF_KIND = {"plain": "ExperimentPlanner", "residual": "ResEncUNetPlanner
 
 @dataclass(frozen=True)
 class Edited:
-    """A configuration of its own: `entry` is what to add to the plans file under `name`, `plan` the plan with it.
+    """A separate configuration: `entry` is what to add to the plans file under `name`, `plan` the plan with it.
 
     `adapted` says what had to follow from the edits and was changed with them. `needs_preprocessing` is True where the
     training data are no longer those of the configuration it inherits from, `median_is_scaled` where the median image
-    at another spacing was reckoned from the present one, for want of the images' own shapes.
+    at another spacing was computed from the present one, for lack of the images' own shapes.
     """
 
     plan: Plan
@@ -271,14 +271,14 @@ def _as_planned(
     nearest = [_multiples(size, stride) for size, stride in zip(patch, total, strict=True)]
     choices = dict.fromkeys(sizes(near[end] for near in nearest) for end in (0, 1))
     told = (
-        f"A patch of {sizes(patch)} cannot be halved as this network does it: its sides must be multiples of "
+        f"A patch of {sizes(patch)} does not fit this network's strides: its sides must be multiples of "
         f"{sizes(total)}. With the network as it is, the nearest that works is {' or '.join(choices)}."
     )
     if topology.num_stages < 2:
         raise PlanError(
             message(
                 "--set, key 'patch_size'",
-                expected=f"sides that can be halved, at least {2 * MIN_FEATURE_MAP_EDGE} voxels",
+                expected=f"sides that can be downsampled, at least {2 * MIN_FEATURE_MAP_EDGE} voxels",
                 got=",".join(map(str, patch)),
                 remedy=told.rpartition(". ")[2],
             )
@@ -312,7 +312,7 @@ def _with_stages(kwargs: dict[str, Any], present: Configuration, patch: Sequence
                     "--set, key 'n_stages'",
                     expected=f"at most {len(strides)} for a patch of {sizes(patch)}",
                     got=stages,
-                    remedy=f"The deepest map has {sizes(edges)} voxels and cannot be halved again; enlarge the patch.",
+                    remedy=f"The deepest map has {sizes(edges)} voxels and cannot be pooled again; enlarge the patch.",
                 )
             )
         strides.append(stride)

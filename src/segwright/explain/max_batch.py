@@ -43,7 +43,7 @@ class LargestBatch:
 def largest_batch(
     try_batch: Callable[[int], StepMeasurement], *, first: int, told: Callable[[StepMeasurement], None] | None = None
 ) -> LargestBatch:
-    """Try batch sizes, from the model's guess on, and halve the gap between what fits and what does not.
+    """Try batch sizes, from the model's guess on, and bisect the gap between what fits and what does not.
 
     After a trial that fitted, its own bytes a patch say how far to go next, until the gap is a patch or 5 %.
     """

@@ -1,7 +1,7 @@
-"""Measure what one training step takes, in a process of its own: its memory, its time, and whether it fits at all.
+"""Measure what one training step takes, in a separate process: its memory, its time, and whether it fits at all.
 
 The steps are the trainer's own (`Trainer.train_step`), on random data. On the CPU two peaks are measured. `peak_bytes`
-is what the step holds: the allocator is told to give memory back at once, so that resident memory is held memory.
+is what the step holds: the allocator is set to return memory at once, so that resident memory is held memory.
 `reserved_bytes` is what the process takes as training runs, with what the allocator keeps for later. They are the same
 two as CUDA's allocated and reserved memory.
 """
@@ -98,7 +98,7 @@ def measure_step(
         held_memory: also measure `peak_bytes` on the CPU, which takes three more steps.
 
     Raises:
-        TrainingError: the steps failed, and not for want of memory.
+        TrainingError: the steps failed, and not for lack of memory.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     request = {
@@ -125,7 +125,7 @@ def measure_step(
         return StepMeasurement(**json.loads(run.stdout.splitlines()[-1]))
     ended_by = signal_name(run.returncode)
     if ended_by in _SIGNALS_OF_MEMORY:
-        told = f"the measuring process was ended ({ended_by}), mostly a sign that memory did not suffice"
+        told = f"the measuring process was ended ({ended_by}), probably because it ran out of memory"
         return StepMeasurement(device, batch_size, told)
     raise TrainingError(
         message(
@@ -133,7 +133,7 @@ def measure_step(
             expected="two training steps",
             got=_last_words(run) if ended_by is None else f"a measuring process that was ended by {ended_by}",
             remedy=(
-                "What stops the measurement would stop the training; mend it, or measure on another device."
+                "What stops the measurement would stop the training; fix it, or measure on another device."
                 if ended_by is None
                 else "Somebody or something stopped it; measure again."
             ),
@@ -301,8 +301,8 @@ def _warm_up(trainer: Trainer) -> None:
 
 
 def _memory_problem(error: Exception) -> str:
-    """What to say of an error that is for want of memory; any other is raised again."""
-    told = str(error).strip().splitlines()[0] if str(error).strip() else "the memory did not suffice"
+    """What to say of an error that is due to lack of memory; any other is raised again."""
+    told = str(error).strip().splitlines()[0] if str(error).strip() else "out of memory"
     if not isinstance(error, MemoryError) and not any(word in str(error).lower() for word in _OUT_OF_MEMORY):
         raise error
     return told

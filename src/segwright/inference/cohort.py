@@ -283,7 +283,7 @@ def _refuse_part_of_a_dataset_or_model(output_folder: Path) -> None:
             raise SettingsError(
                 message(
                     output_folder,
-                    expected="a folder of its own for predictions",
+                    expected="a separate folder for predictions",
                     got=f"files of the data set or model {folder}",
                     remedy="Choose a new folder; nothing was changed.",
                 )

@@ -118,7 +118,7 @@ class OutputFolder:
         return lock is not None
 
     def release(self, case_id: str) -> None:
-        """Leave a case, done or not, to whoever looks at it next."""
+        """Release a case, finished or not, for other processes."""
         _unlock_and_remove(self._claims.pop(case_id))
 
     def release_all(self) -> None:
@@ -206,7 +206,7 @@ def _refuse_another_origin(path: Path, origin: Origin) -> None:
             raise LockedError(
                 message(
                     path,
-                    expected="a folder into which nobody predicts, or others with the same model and settings",
+                    expected="a folder that no process with another model or other settings is using",
                     got="another process that predicts into it with another model or other settings",
                     remedy="Choose another folder, or wait for it to end.",
                 )

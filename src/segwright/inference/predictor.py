@@ -136,7 +136,7 @@ class Predictor:
 
     @cached_property
     def origin(self) -> Origin:
-        """What tells the label maps of this model and these settings from others; not the device, nor any path."""
+        """Identifies label maps of this model and these settings; excludes the device and all paths."""
         weights = self.checkpoints or tuple(_digest_of_weights(network) for network in self.networks)
         model = json.dumps([self.plan.raw, self.description.raw, self.configuration.name, weights])
         settings = {
@@ -219,7 +219,7 @@ def _network(task: Task, checkpoint: Checkpoint, build: NetworkBuilder | None) -
         raise CheckpointError(
             message(
                 checkpoint.where,
-                expected=f"the trainer class '{name}', which builds a network of its own",
+                expected=f"the trainer class '{name}', which builds its own network",
                 got="no --trainer",
                 remedy=f"Name the file that the class is in: --trainer FILE.py:{name}.",
             )

@@ -55,7 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_errors_explained(path: Path) -> Iterator[None]:
-    """Tell a full disk and a folder that cannot be written to by the name of the file.
+    """Report a full disk and a folder that cannot be written to with the name of the file.
 
     Raises:
         WriteError

@@ -33,5 +33,5 @@ def num_voxels_claimed(path: Path) -> int:
             require_plausible_size(layout)
         require_memory(layout)
         return layout.num_voxels
-    except (SegwrightError, OSError):  # told by whoever reads the file
+    except (SegwrightError, OSError):  # reported when the file is read
         return 0

@@ -108,7 +108,7 @@ def _stack(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     first = arrays[0]
     if len(arrays) == 1 and first.dtype == np.float32 and first.flags.c_contiguous:
         return first
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told of every voxel
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is reported for every voxel
         return np.concatenate(arrays, dtype=np.float32, casting="unsafe")
 
 
@@ -158,7 +158,7 @@ def _check_voxels(file: FileContent) -> None:
                 file.path,
                 expected=f"positive voxel spacings of {SMALLEST_SPACING_MM:g} to {LARGEST_SPACING_MM:g} mm",
                 got=str(spacing),
-                remedy="Mend the file's header.",
+                remedy="Fix the file's header.",
             )
         )
     if not all(math.isfinite(value) for value in (*file.geometry.origin_mm, *file.geometry.direction)):
@@ -167,7 +167,7 @@ def _check_voxels(file: FileContent) -> None:
                 file.path,
                 expected="an image that lies somewhere",
                 got=file.geometry.position_in_words(),
-                remedy="Mend the file's header.",
+                remedy="Fix the file's header.",
             )
         )
     if file.array.dtype.kind not in "biuf":
@@ -176,7 +176,7 @@ def _check_voxels(file: FileContent) -> None:
                 file.path,
                 expected="one real number per voxel",
                 got=str(file.array.dtype),
-                remedy="Write each component to a file of its own, as channels _0000, _0001 and so on.",
+                remedy="Write each component to a separate file, as channels _0000, _0001 and so on.",
             )
         )
     if file.array.size == 0:

@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[SimpleITK.Image, int]:
                     path,
                     expected="one number per voxel",
                     got=SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()),
-                    remedy="Write each component to a file of its own, as channels _0000, _0001, ....",
+                    remedy="Write each component to a separate file, as channels _0000, _0001, ....",
                 )
             )
         if not 2 <= reader.GetDimension() <= 4:
@@ -178,7 +178,7 @@ def _place_of(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> _Place:
 def _place_by_itk(header: bytes) -> _Place | None:
     """Where ITK sees an image with this NIfTI or NRRD header, or None where it sees none of 2 to 4 dimensions.
 
-    The header is given to it in a file of its own, because of a packed file it unpacks much, and three times over.
+    The header is passed in a separate file, because ITK unpacks much of a packed file, three times.
     None too where no such file can be written.
     """
     import SimpleITK
@@ -239,14 +239,14 @@ def _non_finite_voxels(reader: SimpleITK.ImageFileReader, layout: VoxelLayout) -
 
 
 def _with_nan(image: SimpleITK.Image, places: NDArray[np.int64]) -> SimpleITK.Image:
-    """The image with NaN where its file has no numbers, so that it can be told."""
+    """The image with NaN where its file has NaN or infinity, so that it can be reported."""
     import SimpleITK
 
     array = SimpleITK.GetArrayFromImage(image)
     array.reshape(-1)[places] = np.nan
-    mended = SimpleITK.GetImageFromArray(array, isVector=False)
-    mended.CopyInformation(image)
-    return mended
+    restored = SimpleITK.GetImageFromArray(array, isVector=False)
+    restored.CopyInformation(image)
+    return restored
 
 
 def _content(path: Path, image: SimpleITK.Image, surplus: int) -> FileContent:
@@ -335,7 +335,7 @@ def _same_place(first: _Place | None, second: _Place) -> bool:
 
 @contextmanager
 def _silent_itk() -> Iterator[None]:
-    """Keep ITK's own warnings off the terminal; they name ITK's source lines, not what the user can mend."""
+    """Keep ITK's own warnings off the terminal; they name ITK's source lines, not what the user can fix."""
     import SimpleITK
 
     shown = SimpleITK.ProcessObject.GetGlobalWarningDisplay()

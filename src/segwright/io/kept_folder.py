@@ -46,7 +46,7 @@ def refuse_lost_folder(path: Path) -> None:
                 folder,
                 expected="the folder that was there when this began",
                 got="that it was deleted, moved or replaced meanwhile",
-                remedy="What was in it cannot be written again. Put it back and go on, or begin anew.",
+                remedy="Its contents cannot be written again. Restore it and continue, or start again.",
             )
         )
 

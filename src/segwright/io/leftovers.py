@@ -51,7 +51,7 @@ def sweep_once(folder: Path) -> None:
 
 
 def _remove_if_abandoned(folder: Path, name: re.Match[str]) -> None:
-    """Remove a folder that holds plain files and nothing else, if nobody writes to it. Others may do so meanwhile."""
+    """Remove a folder that holds plain files and nothing else, unless a process writes to it. Others may do so too."""
     with suppress(OSError):
         if os.name == "posix" and folder.lstat().st_uid != os.geteuid():
             return  # where all may write, its owner could put a link in its place while it is emptied

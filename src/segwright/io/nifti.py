@@ -98,7 +98,7 @@ def _load(path: Path) -> tuple[Nifti1Image, int]:
                 path,
                 expected="a NIfTI file of 3 dimensions",
                 got=f"{type(image).__name__} of shape {getattr(image, 'shape', '?')}",
-                remedy="Write each channel to a file of its own, or read it with SimpleITKIO.",
+                remedy="Write each channel to a separate file, or read it with SimpleITKIO.",
             )
         )
     if not abs(np.linalg.det(image.affine[:3, :3])) > 0:
@@ -107,7 +107,7 @@ def _load(path: Path) -> tuple[Nifti1Image, int]:
                 path,
                 expected="three axes in three directions as affine",
                 got=str(image.affine[:3].tolist()),
-                remedy="Mend the header, or copy or export the file again.",
+                remedy="Fix the header, or copy or export the file again.",
             )
         )
     if layout.number_type is None:
@@ -119,7 +119,7 @@ def _load(path: Path) -> tuple[Nifti1Image, int]:
 
 @contextmanager
 def _silent_nibabel() -> Iterator[None]:
-    """Keep off the terminal what nibabel mends in a header by itself; what matters of it was refused before."""
+    """Hide what nibabel corrects in a header by itself; what matters was refused before."""
     from nibabel.imageglobals import logger
 
     level = logger.level

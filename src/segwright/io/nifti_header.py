@@ -1,6 +1,6 @@
 """The header of a NIfTI file, looked at before any library reads it.
 
-ITK and nibabel silently mend what they think they can: a spacing that is zero, negative or NaN becomes 1 or positive,
+ITK and nibabel silently correct some errors: a spacing that is zero, negative or NaN becomes 1 or positive,
 a wrong place of the voxels is ignored and the voxels are read from somewhere else. Here such files are refused.
 Source of the layout: nifti1.h and nifti2.h of the NIfTI Data Format Working Group.
 """
@@ -246,7 +246,7 @@ def _shape(path: Path, dim: tuple[int, ...]) -> tuple[int, ...]:
 def _voxel_bytes(path: Path, datatype: int) -> int:
     if datatype in _NUMBER_TYPES:
         return _NUMBER_TYPES[datatype]
-    remedy = "Write each component to a file of its own, as channels _0000, _0001 and so on."
+    remedy = "Write each component to a separate file, as channels _0000, _0001 and so on."
     got = _OTHER_TYPES.get(datatype)
     if got is None:
         raise _wrong(path, "datatype", "the code of a type of numbers, such as 4 or 16", datatype)
@@ -295,6 +295,6 @@ def _wrong(path: Path, field: str, expected: str, got: object, remedy: str = "")
             path,
             expected=f"{field} in its header to be {expected}",
             got=text if len(text) <= 200 else text[:200] + " ...",
-            remedy=remedy or "Mend the header, or copy or export the file again.",
+            remedy=remedy or "Fix the header, or copy or export the file again.",
         )
     )

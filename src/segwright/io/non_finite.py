@@ -1,4 +1,4 @@
-"""Where a NIfTI file has voxels that are no numbers: ITK's reader turns them into 0 and says nothing."""
+"""Find NaN and infinite voxels in a NIfTI file: ITK's reader silently turns them into 0."""
 
 from __future__ import annotations
 

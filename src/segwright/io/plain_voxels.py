@@ -23,7 +23,7 @@ class PlainVoxels:
         skipped = min(self._header_left, len(data))
         self._header_left -= skipped
         count = min((len(data) - skipped) // self._dtype.itemsize, self._num_voxels - self._count)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told of every voxel
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is reported for every voxel
             self.array[self._count : self._count + count] = np.frombuffer(data, self._dtype, count, offset=skipped)
         self._count += count
         self._begun = data[skipped + count * self._dtype.itemsize :] if self._count < self._num_voxels else b""

@@ -146,7 +146,7 @@ def _remedy(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "Ask its owner for the right to read it."
     if "orthonormal" in text:
-        return 'Its axes are skewed: mend the header, or write "overwrite_image_reader_writer": "NibabelIO".'
+        return 'Its axes are skewed: fix the header, or write "overwrite_image_reader_writer": "NibabelIO".'
     if "requires the 'imagecodecs' package" in text:
         return "Its compression needs another package: pip install imagecodecs."
     return "The file is truncated, damaged or of another kind; copy or export it again."

@@ -25,7 +25,7 @@ _BEGINNING = 256
 
 
 def describe_content(path: Path) -> str:
-    """Say in words what a file is; empty files and files of unknown kind are told as such."""
+    """Describe the type of a file; empty and unknown files are described as such."""
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING)
     if not beginning:

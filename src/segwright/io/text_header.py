@@ -111,7 +111,7 @@ _NRRD_LINE_OF_ANY_LENGTH = re.compile(rb"#|content: |[^:]+:=", re.IGNORECASE)
 # teem reads of "1q5" the 1.
 _NRRD_NUMBERS = ("spacings", "space directions", "space origin")
 _NRRD_MAGIC = b"NRRD0004\n"
-# Fields that say where the voxels are, besides their number.
+# Fields that say where the voxels are, in addition to their number.
 _NRRD_GEOMETRY = (
     "space",
     "space dimension",
@@ -209,7 +209,7 @@ def is_nrrd(header: bytes) -> bool:
 
 
 def nrrd_geometry_alone(path: Path) -> bytes | None:
-    """The lines of a sound header that say where its 2 or 3 axes in space are, as they stand there, after the magic.
+    """The lines of a sound header that say where its 2 or 3 axes in space are, as written, after the magic.
 
     Of an image of 4 dimensions the spacings of the first 3; None where it says more.
     """
@@ -291,7 +291,7 @@ def _require_short_line(path: Path, number: int, line: bytes) -> None:
                 path,
                 expected=f"lines of at most {_LONGEST_NRRD_LINE} bytes in its header",
                 got=f"{len(line)} in line {number + 1}",
-                remedy="Mend the header, or copy or export the file again.",
+                remedy="Fix the header, or copy or export the file again.",
             )
         )
 
@@ -366,6 +366,6 @@ def _wrong(path: Path, field: str, expected: str, got: object, remedy: str = "")
             path,
             expected=f"{field} in its header to be {expected}",
             got=text if len(text) <= 200 else text[:200] + " ...",
-            remedy=remedy or "Mend the header, or copy or export the file again.",
+            remedy=remedy or "Fix the header, or copy or export the file again.",
         )
     )

@@ -22,7 +22,7 @@ FILE_ENDINGS = (".tif", ".tiff")
 CHANNEL_NUMBER = re.compile(r"_\d{4}$")
 # TIFF's codes of no compression and of DEFLATE; others pack better than that.
 _AT_MOST_DEFLATED = (1, 8, 32946)
-# tifffile tells of damaged tags on the terminal; what cannot be read is an error anyway.
+# tifffile prints warnings about damaged tags; what cannot be read is an error anyway.
 _SILENT = logging.NullHandler()
 
 

@@ -1,8 +1,8 @@
-"""The budget of a training: epochs, iterations, batch size and rate, and where each value came from.
+"""The budget of a training: epochs, iterations, batch size and learning rate, and where each value came from.
 
 An epoch is a fixed number of iterations, not a pass over the data. The order of precedence is: command line, trainer
-class, plan, default. Rate and weight decay have the recipe's value as their default. A run that goes on from a
-checkpoint keeps the values it was started with, unless the command line says otherwise.
+class, plan, default. Learning rate and weight decay default to the recipe's values. A run that continues from a
+checkpoint keeps its settings, unless the command line overrides them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _RULES: dict[str, _Rule] = {
     "num_epochs": _whole(1, MOST_EPOCHS, "nnU-Net's own is 1000."),
     "num_iterations_per_epoch": _whole(1, MOST_ITERATIONS, "nnU-Net's own is 250."),
     "num_val_iterations_per_epoch": _whole(1, MOST_ITERATIONS, "nnU-Net's own is 50."),
-    "batch_size": _whole(1, None, "The planner's own value stands in the plans file, key 'batch_size'."),
+    "batch_size": _whole(1, None, "The planner's value is in the plans file, key 'batch_size'."),
     "initial_lr": _number(0, LARGEST_RATE, "nnU-Net's own is 0.01; the short recipe's is 0.003.", above_low=True),
     "weight_decay": _number(0, LARGEST_RATE, "nnU-Net's own is 3e-5."),
     "oversample_foreground_percent": _number(0, 1, "nnU-Net's own is 0.33."),
@@ -140,7 +140,7 @@ def resolve_budget(
 
     `plan` is the resolved configuration of a plans file, which holds `batch_size` and may hold any other setting under
     its own name (`num_epochs`, `initial_lr`, ..., `recipe`). A flag that is None was not given. `resumed` holds the
-    settings of the checkpoint that the run goes on from, which only flags overrule. `plan_where` names file and
+    settings of the checkpoint that the run continues from, which only flags override. `plan_where` names file and
     configuration in errors.
 
     Raises:

@@ -17,7 +17,7 @@ SMALLEST_NUMBER, LARGEST_NUMBER = 1e-9, 1e9
 
 @dataclass(frozen=True)
 class Fields:
-    """A JSON object and where it stands, such as ``plans.json, configuration '2d'``.
+    """A JSON object and its location, such as ``plans.json, configuration '2d'``.
 
     Every method reads one key and raises `PlanError` where the key is missing or holds something else.
     """
@@ -30,7 +30,7 @@ class Fields:
         return PlanError(message(f"{self.where}, key '{key}'", expected=expected, got=got, remedy=remedy))
 
     def required(self, key: str) -> Any:
-        """Return the value as it stands in the file."""
+        """Return the value as it is in the file."""
         if key not in self.values:
             raise PlanError(
                 message(
@@ -117,7 +117,7 @@ class Fields:
         return None if self.values.get(key) is None else self.mapping(key)
 
     def inner(self, key: str) -> Fields:
-        """Read an object as fields of its own, with the key in the place that errors name."""
+        """Read an object as `Fields`, with the key in its location."""
         return Fields(self.mapping(key), f"{self.where}, key '{key}'")
 
     def check_length(self, key: str, got: int, wanted: int, of_what: str) -> None:

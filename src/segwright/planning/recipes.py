@@ -1,4 +1,4 @@
-"""Recipes: optimizer, rate, schedule and augmentation that belong together, as named values.
+"""Recipes: named combinations of optimizer, learning rate, schedule and augmentation.
 
 `nnunet` is the method's own and made for 250,000 iterations. `short` reaches a good model in hundreds or thousands.
 `benchmarks/recipes.py` measures them.
@@ -18,8 +18,8 @@ FULL_LENGTH_ITERATIONS = 25_000
 class Recipe:
     """How to spend a given number of iterations.
 
-    `warmup_fraction` is the part of the run in which the rate rises linearly to its peak. With `rate_per` "epoch" the
-    rate is constant within an epoch, as in nnU-Net; with "iteration" it changes at every step.
+    `warmup_fraction` is the part of the run in which the learning rate rises linearly to its peak. With `rate_per`
+    "epoch" it is constant within an epoch, as in nnU-Net; with "iteration" it changes at every step.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How often a patch is halved along each axis, and the strides and kernels that follow (nnU-Net v2)."""
+"""The number of pooling steps along each axis of a patch, and the resulting strides and kernels (nnU-Net v2)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ StopReason = Literal["too short", "alone and too short", "too coarse"]
 class AxisStop:
     """Where the pooling of one axis ended and why: the edge of the deepest feature map and its spacing in mm.
 
-    `too short`: another halving would leave an edge below 4. `alone and too short`: no other axis could be halved with
-    it, which takes an edge of 12. `too coarse`: at least 2 times as coarse as an axis that could still be halved.
+    `too short`: another pooling step would leave an edge below 4. `alone and too short`: no other axis could be pooled
+    with it, which takes an edge of 12. `too coarse`: at least 2 times as coarse as an axis that could still be pooled.
     """
 
     edge: int
@@ -31,7 +31,7 @@ class AxisStop:
 class Topology:
     """Shape of a U-Net for a patch. One entry a stage in `strides` and `kernel_sizes`, the first stride being 1.
 
-    `patch_size` is padded up to a multiple of `divisor`, 2 to the number of halvings.
+    `patch_size` is padded up to a multiple of `divisor`, 2 to the power of the number of pooling steps.
     """
 
     patch_size: tuple[int, ...]

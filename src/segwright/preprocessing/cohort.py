@@ -82,7 +82,7 @@ def preprocess_dataset(
 
     Writes `<data_identifier>/` for each configuration, `gt_segmentations/`, dataset.json, and splits_final.json if
     the raw data set has one. A case is skipped if it is complete, newer than its image and label map, made of these
-    very files, and with the same settings; with other settings, or `overwrite`, all are made anew. Of
+    very files, and with the same settings; with other settings, or `overwrite`, all are preprocessed again. Of
     nnU-Net's own folders, which say nothing of files and settings, newer cases are taken as they are. A case that the
     data set does not have any more is removed. Nothing but cases is ever deleted, and nothing of a folder that is a
     link. A case that fails is reported in the result and stops no other. By
@@ -210,7 +210,7 @@ def _task(
         sources = sources_of(case)
         label = case.label_path.stat()
         changed = max(label.st_mtime, *(path.stat().st_mtime for path in case.image_paths))
-    except OSError:  # a link to nothing, which its reader tells of
+    except OSError:  # a broken link, which its reader reports
         return _Task(case=case, sources=[], configurations=tuple(configurations), reference=None)
     reference = folder / REFERENCES_NAME / f"{case.case_id}{dataset.description.file_ending}"
     copy = reference.stat() if reference.is_file() else None
@@ -261,7 +261,7 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
             raise PlanError(
                 message(
                     f"plans, configuration '{name}', key 'data_identifier'",
-                    expected="a folder of its own for the arrays",
+                    expected="a separate folder for the arrays",
                     got=repr(configuration.data_identifier),
                     remedy="nnU-Net's is made of the names of plan and configuration.",
                 )
@@ -274,7 +274,7 @@ def _one_a_folder(plan: Plan, names: Sequence[str], dataset: RawDataset) -> tupl
                     f"plans, configurations '{first.name}' and '{name}', key 'data_identifier'",
                     expected="two names, because their arrays differ",
                     got=f"{configuration.data_identifier!r} in both",
-                    remedy=f"Give '{name}' a data_identifier of its own.",
+                    remedy=f"Give '{name}' its own data_identifier.",
                 )
             )
     return tuple(chosen.values())

@@ -90,7 +90,7 @@ def nearest_table(size: int, new_size: int, order: int = NEAREST) -> AxisTable:
 def nearest_index(size: int, new_size: int, order: int = NEAREST) -> NDArray[np.int64]:
     """Index (new_size,) of the voxel nearest to each new one, by `NEAREST` or `NEAREST_OF_TORCH`.
 
-    Torch reckons in float32 with one rounding for product and sum, which exact ties fall to one side or the other by.
+    Torch computes in float32 with one rounding for product and sum, which decides exact ties.
     """
     if order == NEAREST:
         return np.asarray(axis_table(size, new_size).taps[2])

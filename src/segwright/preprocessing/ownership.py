@@ -1,7 +1,7 @@
 """What may be deleted of a folder of preprocessed cases: the cases themselves, and never anything else in it.
 
 The record of the settings marks a folder as ours. One without it is nnU-Net's if it has cases, and what is in a folder
-with neither is somebody's.
+with neither is not ours.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def refuse_foreign(folder: Path, record: Record, case_ids: Collection[str], *, o
             message(
                 folder,
                 expected="cases of the data set only",
-                got=f"{some(surplus)} besides, which Segwright did not write",
-                remedy="Remove their files, or give --overwrite to make all cases anew.",
+                got=f"also {some(surplus)}, which Segwright did not write",
+                remedy="Remove their files, or preprocess all cases again with --overwrite.",
             )
         )
 
@@ -78,7 +78,7 @@ def prepare_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
 
 
 def remove_abandoned(folder: Path, case_ids: Collection[str]) -> set[str]:
-    """Remove cases that are not among `case_ids`, which would be trained on (nnU-Net makes all anew)."""
+    """Remove cases that are not among `case_ids`, which would be trained on (nnU-Net preprocesses everything again)."""
     store = PreprocessedStore(folder)
     abandoned = set(store.case_ids()) - set(case_ids)
     for case_id in abandoned:
@@ -92,7 +92,7 @@ def _has_other_settings(folder: Path, record: Record) -> bool:
 
 
 def _foreign(folder: Path) -> list[str]:
-    """What is in a place besides the files of cases and hidden ones."""
+    """What a folder contains other than the files of cases and hidden ones."""
     if not folder.is_dir():
         return ["a link to nothing" if folder.is_symlink() else "a file"]
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))

@@ -73,6 +73,4 @@ def _require_class_locations(locations: object, where: str) -> None:
 
 
 def _wrong(where: object, expected: str, got: object) -> ImageError:
-    return ImageError(
-        message(where, expected=expected, got=got, remedy="Delete this file and preprocess again, which makes it anew.")
-    )
+    return ImageError(message(where, expected=expected, got=got, remedy="Delete this file and preprocess again."))

@@ -158,7 +158,7 @@ def _interpolate(
     *,
     clip: bool = True,
 ) -> NDArray[Any]:
-    """Resample along `axes`, reckoning around the middle of the range from `low` to `high`, which all voxels are in."""
+    """Resample along `axes`, with the middle of the range of the voxels, `low` to `high`, as zero."""
     if order == NEAREST:
         return resample_axes(channel, shape, order, axes)
     offset = _offset(low.min(), high.max())

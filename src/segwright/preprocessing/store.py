@@ -231,7 +231,7 @@ def _write_array(
             message(
                 path,
                 expected="to write this file",
-                got=f"{error}, most likely for want of space",
+                got=f"{error}, most likely for lack of space",
                 remedy="Free some space or choose another folder.",
             )
         ) from error
@@ -297,7 +297,7 @@ def _open_array(path: Path) -> SliceableArray:
     try:
         array = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
         return _NamedArray(array, path, tuple(array.shape), array.dtype)
-    except Exception as error:  # blosc2 raises RuntimeError, or worse, for a file that is no array of its own
+    except Exception as error:  # blosc2 raises RuntimeError, or worse, for a file that is not its array
         raise _damaged(path, error) from error
 
 

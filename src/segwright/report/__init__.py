@@ -1,4 +1,4 @@
-"""The page that tells how good a model is, and from what it was made."""
+"""The report on a model: its scores, data, plan and training."""
 
 from segwright.report.cases import CaseFiles
 from segwright.report.collect import ReportSources, TestFolders, collect_report

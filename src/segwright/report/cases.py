@@ -34,7 +34,7 @@ class CaseFiles:
 def score_section(
     summary: Summary, labels: Labels, *, title: str, cases_in_words: str, files: CaseFiles | None
 ) -> ScoreSection:
-    """Tell the scores of a summary; pictures are made where `files` are given."""
+    """Collect the scores of a summary, with pictures if `files` are given."""
     rows = class_rows(summary, labels)
     order = [row.value for row in rows]
     return ScoreSection(

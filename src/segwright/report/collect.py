@@ -125,13 +125,13 @@ def _description(sources: ReportSources, gaps: dict[str, Missing]) -> DatasetDes
     path = _first_file(*(_inside(folder, "dataset.json") for folder in folders))
     if path is None:
         gaps["data"] = Missing("There is no dataset.json.", f"segwright check {sources.dataset_name}")
-        gaps["scores"] = Missing("Without a dataset.json the scores cannot be told by class.", "")
+        gaps["scores"] = Missing("Without a dataset.json there are no scores by class.", "")
         return None
     try:
         return DatasetDescription.read(path)
     except SegwrightError as error:
         gaps["data"] = Missing(str(error), f"segwright check {sources.dataset_name}")
-        gaps["scores"] = Missing("Without a sound dataset.json the scores cannot be told by class.", "")
+        gaps["scores"] = Missing("Without a valid dataset.json there are no scores by class.", "")
         return None
 
 
@@ -211,7 +211,7 @@ def _fold_folder(sources: ReportSources) -> FoldFolder | None:
 
 
 def _train_command(sources: ReportSources) -> str:
-    """What trains the fold, or goes on where it left off: without --continue a training is begun anew."""
+    """The command that trains the fold, or continues its training: without --continue it would start from scratch."""
     words = ["segwright", "train", sources.dataset_name, _configuration_name(sources), str(sources.fold)]
     if (plans := _plans_name(sources)) != _DEFAULT_PLANS:
         words += ["--plans", plans]

@@ -25,7 +25,7 @@ _GAP_INCHES, _HEAD_INCHES, _FOOT_INCHES = 0.12, 0.42, 0.45
 
 
 def write_overview(path: Path, summary: Summary, files: CaseFiles, *, dots_per_inch: int = 110) -> None:
-    """Write a PNG with a row for the best, the median and the worst case; dark, so that it stands on any page.
+    """Write a PNG with a row for the best, the median and the worst case; dark, so that it suits any page.
 
     Raises:
         ValueError: no case of the summary has a score.

@@ -22,7 +22,7 @@ _PLANE_NAMES = ("sagittal", "coronal", "axial")
 class CaseImages:
     """A case to be shown: image (c, z, y, x), label maps (z, y, x), and whether its channels are red, green, blue.
 
-    `oriented` tells that the direction in `geometry` is in the patient's frame of DICOM (LPS).
+    `oriented` says whether the direction in `geometry` is in the patient's frame of DICOM (LPS).
     """
 
     image: NDArray[np.float32]

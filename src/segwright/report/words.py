@@ -56,7 +56,7 @@ def credit_of(description: DatasetDescription) -> str:
 
 
 def describe_plan(configuration: Configuration, plan_name: str, given: Sequence[str] = ()) -> PlanSection:
-    """Say what a configuration does; `given`, the planner's own words, stand instead of the short ones."""
+    """Say what a configuration does; `given`, the planner's explanation, replaces the short one."""
     return PlanSection(
         paragraphs=tuple(given) or _plan_paragraphs(configuration), facts=_plan_facts(configuration, plan_name)
     )

@@ -1,4 +1,4 @@
-"""Where a training stands, and how an optimizer and a gradient scaler take up their state from a checkpoint."""
+"""The position of a training, and loading the state of an optimizer and a gradient scaler from a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SHAPED_AS_PARAMETER = frozenset({"momentum_buffer", "exp_avg", "exp_avg_sq"})
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where within an epoch a training stands; `train_losses` are those of the epoch's finished steps."""
+    """The position of a training within an epoch; `train_losses` are those of the epoch's finished steps."""
 
     step: int
     train_losses: tuple[float, ...]
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, where: str) -> None:
-    """Load a state, and look at what torch looks at only in the next step: numbers and shapes.
+    """Load a state, and check what torch only checks in the next step: numbers and shapes.
 
     Raises:
         CheckpointError: it is not one of this optimizer over these parameters; `where` names the file.
@@ -46,7 +46,7 @@ def load_scaler_state(scaler: torch.amp.GradScaler, state: Mapping[str, Any], *,
 
 @contextmanager
 def _refused(where: str, key: str, expected: str) -> Iterator[None]:
-    """Name file and key where torch does not take a state, in whatever way it says so."""
+    """Name file and key if torch refuses a state, whatever it raises."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
@@ -55,7 +55,7 @@ def _refused(where: str, key: str, expected: str) -> Iterator[None]:
                 f"{where}, key {key!r}",
                 expected=expected,
                 got=f"{type(error).__name__} ({error})",
-                remedy="Go on with the recipe and the trainer class that it was trained with, or from another file.",
+                remedy="Continue with the recipe and the trainer class that it was trained with, or from another file.",
             )
         ) from error
 
