@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_every_step(
 
     train("Whole")
     assert "--continue" in train("Stopped", code=130)
-    assert "Continuing from" in train("Stopped", "--continue")
+    assert "checkpoint_latest.pth" in train("Stopped", "--continue")
     whole, stopped = weights("Whole"), weights("Stopped")
     assert whole.keys() == stopped.keys()
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
@@ -102,8 +103,8 @@ def test_run_does_everything_and_nothing_twice(tmp_path: Path, capsys: pytest.Ca
     words += ["--iterations-per-epoch", "2", "--val-iterations-per-epoch", "1"]
     assert main(words) == 0
     first = capsys.readouterr()
-    assert "Validation cases of fold 0:" in first.out
-    assert "Test cases:" in first.out
+    assert re.search("validation cases .*fold 0", first.out, flags=re.IGNORECASE)
+    assert "test cases" in first.out.lower()
     (page,) = tmp_path.rglob("report.html")
     assert f"Report: {page}" in first.out
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nii.gz")}
@@ -111,7 +112,7 @@ def test_run_does_everything_and_nothing_twice(tmp_path: Path, capsys: pytest.Ca
     trained_at = checkpoint.stat().st_mtime_ns
     assert main(words) == 0
     second = capsys.readouterr()
-    assert "6 were done before" in second.err
+    assert re.search(r"\b0 cases .*\b6 ", second.err)
     assert "epoch 0: loss" not in second.err
     assert checkpoint.stat().st_mtime_ns == trained_at
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nii.gz")} == files
@@ -131,7 +132,7 @@ def test_a_small_configuration_of_ones_own_learns_and_its_report_is_kept_full(
     words += ["--iterations-per-epoch", "60", "--val-iterations-per-epoch", "1", "--lr", "0.01"]
     assert main([*words, "--epochs", "1"]) == 0
     shown = capsys.readouterr()
-    assert "shifted by +30 voxels along z, +20 voxels along y, +10 voxels along x" in shown.err
+    assert "+30 voxels along z, +20 voxels along y, +10 voxels along x" in shown.err
     model = tmp_path / "results" / "Dataset001_Balls" / "nnUNetTrainer__nnUNetPlans__3d_small"
     predicted = model / "predictions_imagesTs_fold_0"
     summary = json.loads((predicted / "summary.json").read_text())
@@ -140,15 +141,17 @@ def test_a_small_configuration_of_ones_own_learns_and_its_report_is_kept_full(
     # More iterations go on from there, and what a newer model would predict otherwise is predicted anew.
     before = (predicted / "ballTs_000.nii.gz").stat().st_mtime_ns
     assert main([*words, "--epochs", "2", "--iterations-per-epoch", "2"]) == 0
-    assert "Continuing from" in capsys.readouterr().err
+    assert "checkpoint_final.pth" in capsys.readouterr().err
     assert (predicted / "ballTs_000.nii.gz").stat().st_mtime_ns > before
 
     # A report made later is as full as that of the run.
-    told = "unseen test cases, kept away from planning and training"
-    assert told in (model / "report.html").read_text()
-    (model / "report.html").unlink()
+    report = model / "report.html"
+    figures = [re.findall(r"\d\.\d{2,}", report.read_text())]
+    report.unlink()
     assert main(["report", "1", "--workspace", str(tmp_path)]) == 0
-    assert told in (model / "report.html").read_text()
+    figures.append(re.findall(r"\d\.\d{2,}", report.read_text()))
+    assert "ballTs_000" in report.read_text()
+    assert set(figures[0]) <= set(figures[1])
 
 
 def add_small_configuration(path: Path) -> None:

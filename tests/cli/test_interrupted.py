@@ -49,10 +49,10 @@ def test_ctrl_c_says_how_to_go_on_and_nothing_is_lost(
     monkeypatch.setattr("sys.argv", ["segwright", *map(str, stopped)])
     outcome = segwright(*stopped)
     assert outcome.code == 130
-    assert f": segwright {' '.join(map(str, stopped))} --continue" in outcome.err
+    assert f"segwright {' '.join(map(str, stopped))} --continue" in outcome.err
     outcome = segwright(*stopped, "--continue")
     assert outcome.code == 0
-    assert "Continuing from" in outcome.err
+    assert "checkpoint_latest.pth" in outcome.err
     whole, went_on = weights("Whole"), weights("Stopped")
     assert whole.keys() == went_on.keys()
     assert all(torch.equal(whole[key], went_on[key]) for key in whole)

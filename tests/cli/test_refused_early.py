@@ -22,7 +22,7 @@ def refused(outcome, *told: str) -> None:
     assert sum(line.startswith("Error: ") for line in outcome.err.splitlines()) == 1, outcome.err
     assert all(words in outcome.err for words in told), outcome.err
     assert "Traceback" not in outcome.err
-    assert "bug in Segwright" not in outcome.err
+    assert "bug" not in outcome.err
     assert outcome.out == ""
 
 
@@ -127,7 +127,7 @@ class Zero(Trainer):
         ("Narrow", ("mine.py:Narrow", "dataset_json, device")),
         ("Torn", ("mine.py, line 10", "ZeroDivisionError", "--debug")),
         ("Hooked", ("mine.py, line 17", "AttributeError", "nothing_of_this_name")),
-        ("Zero", ("num_epochs", "trainer class", "got 0")),
+        ("Zero", ("num_epochs", "trainer class", " 0")),
     ],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -142,20 +142,20 @@ def test_errors_of_ones_own_trainer_are_told_with_their_line(
     else:
         assert outcome.code == 2
         assert all(words in outcome.err for words in told), outcome.err
-        assert "bug in Segwright" not in outcome.err
+        assert "bug" not in outcome.err
 
 
 def test_plan_takes_a_data_set_or_files_not_both(segwright, raw: Path, tmp_path: Path) -> None:
     place = (raw, "--workspace", tmp_path, "--workers", 1)
-    refused(segwright("plan", *place, "--output", tmp_path / "P.json"), "a DATASET and --output")
-    refused(segwright("plan", "--dataset-json", raw / "dataset.json"), "got --dataset-json.")
+    refused(segwright("plan", *place, "--output", tmp_path / "P.json"), "DATASET", "--output")
+    refused(segwright("plan", "--dataset-json", raw / "dataset.json"), "--dataset-json")
     assert not (tmp_path / "preprocessed").exists()
 
 
 def test_a_report_of_what_was_not_trained(segwright, trained: Path) -> None:
     place = (1, "--workspace", trained)
-    refused(segwright("report", *place, "-c", "2d"), "'2d'", "got trained: 3d_fullres", "segwright train")
-    refused(segwright("report", *place, "--fold", 3), "fold 3", "got trained: 0")
+    refused(segwright("report", *place, "-c", "2d"), "'2d'", " 3d_fullres", "segwright train")
+    refused(segwright("report", *place, "--fold", 3), "fold 3", " 0")
 
 
 def test_a_report_takes_the_fold_that_was_trained(segwright, workspace: Path, tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_a_report_takes_the_fold_that_was_trained(segwright, workspace: Path, tm
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["train", "4", "2d", "0"], ": segwright train 4 2d 0 --continue"),
-        (["train", "4", "2d", "0", "--continue"], ": segwright train 4 2d 0 --continue"),
-        (["preprocess", "4"], "same command"),
+        (["train", "4", "2d", "0"], "segwright train 4 2d 0 --continue"),
+        (["train", "4", "2d", "0", "--continue"], "segwright train 4 2d 0 --continue"),
+        (["preprocess", "4"], "command"),
     ],
 )
 def test_ctrl_c_anywhere_says_how_to_go_on(segwright, monkeypatch, words: list[str], told: str) -> None:
@@ -194,7 +194,7 @@ def test_a_bug_is_told_even_where_no_file_can_be_written(segwright, monkeypatch,
     monkeypatch.setattr("segwright.cli.main.tempfile.gettempdir", lambda: str(tmp_path / "nowhere"))
     outcome = segwright("check", 1)
     assert outcome.code == 1
-    assert "bug in Segwright" in outcome.err
+    assert "bug" in outcome.err
     assert "--debug" in outcome.err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def json_of(outcome) -> object:
 def test_check_of_a_sound_data_set(segwright, raw: Path, tmp_path: Path) -> None:
     outcome = segwright("check", raw, "--workers", 1)
     assert outcome.code == 0
-    assert "6 cases, 0 errors" in outcome.out
+    assert "6 cases" in outcome.out
     answer = json_of(segwright("check", 1, "--workspace", tmp_path, "--json", "--workers", 1))
     assert answer["ok"] is True
     assert answer["num_cases"] == 6
@@ -74,7 +75,7 @@ def test_a_changed_case_is_checked_and_measured_again(segwright, workspace: Path
     shutil.copyfile(image.with_name("ballTr_001_0000.nii.gz"), image)
     outcome = segwright("plan", 1, "--workspace", workspace, "--workers", 1)
     assert outcome.code == 0
-    assert "6 cases, no errors" in outcome.err
+    assert "6 cases" in outcome.err
     assert fingerprint.read_text() != before
 
 
@@ -151,11 +152,13 @@ def test_explain_says_what_training_would_be(segwright, trained: Path, tmp_path:
 def test_preprocess_makes_what_is_asked_for_once(segwright, workspace: Path) -> None:
     folder = workspace / "preprocessed" / NAME
     words = ("preprocess", 1, "--workspace", workspace, "--workers", 1)
-    assert "0 cases preprocessed, 6 were done before" in segwright(*words, "-c", "3d_fullres").err
+    assert re.search(r"\b0 cases .*\b6 ", segwright(*words, "-c", "3d_fullres").err)
     assert not (folder / "nnUNetPlans_2d").exists()
-    assert "6 cases preprocessed" in segwright(*words, "-c", "2d", "3d_fullres").err
-    assert len(list((folder / "nnUNetPlans_2d").glob("*_seg.b2nd"))) == 6
-    assert "6 were done before" in segwright(*words).err
+    assert "6 cases" in segwright(*words, "-c", "2d", "3d_fullres").err
+    arrays = {path: path.stat().st_mtime_ns for path in (folder / "nnUNetPlans_2d").glob("*.b2nd")}
+    assert len(arrays) == 2 * 6
+    assert segwright(*words).code == 0
+    assert {path: path.stat().st_mtime_ns for path in arrays} == arrays
 
 
 def test_preprocess_plans_what_has_no_plans_and_nothing_else(segwright, raw: Path, tmp_path: Path) -> None:
@@ -163,17 +166,17 @@ def test_preprocess_plans_what_has_no_plans_and_nothing_else(segwright, raw: Pat
     outcome = segwright(*words)
     assert outcome.code == 0, outcome.err
     assert "3d_fullres" in outcome.out
-    assert "6 cases preprocessed" in outcome.err
+    assert "6 cases" in outcome.err
     folder = tmp_path / "preprocessed" / NAME
     alone = tmp_path / "alone"
     assert segwright("plan", raw, "--workspace", alone, "--workers", 1).code == 0
     for name in ("nnUNetPlans.json", "dataset_fingerprint.json", "dataset.json"):
         assert (folder / name).read_bytes() == (alone / "preprocessed" / NAME / name).read_bytes()
-    assert "6 were done before" in segwright(*words).err
+    assert re.search(r"\b0 cases .*\b6 ", segwright(*words).err)
     (folder / "nnUNetPlans.json").rename(folder / "nnUNetOtherPlans.json")
     outcome = segwright(*words)
     assert outcome.code == 2
-    assert "plans: nnUNetOtherPlans" in outcome.err
+    assert "nnUNetOtherPlans" in outcome.err
 
 
 def test_training_shows_its_budget_and_writes_it(segwright, workspace: Path) -> None:
@@ -183,7 +186,7 @@ def test_training_shows_its_budget_and_writes_it(segwright, workspace: Path) -> 
     for row in (("num_epochs", "2", "command"), ("batch_size", "2", "plan"), ("initial_lr", "0.001", "command")):
         assert any(line.split()[: len(row)] == list(row) for line in outcome.err.splitlines()), row
     assert "epoch 1: loss" in outcome.err
-    assert "mean foreground Dice" in outcome.out
+    assert "Dice" in outcome.out
     fold = workspace / "results" / NAME / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_1"
     settings = json.loads((fold / "settings.json").read_text())
     assert settings["totals"]["iterations"] == 4
@@ -196,7 +199,7 @@ def test_continue_trains_on(segwright, workspace: Path) -> None:
     assert "epoch 0: loss" not in segwright(*words).err
     outcome = segwright(*words, "--epochs", 2)
     assert outcome.code == 0
-    assert "Continuing from" in outcome.err
+    assert "checkpoint_final.pth" in outcome.err
     assert "epoch 0: loss" not in outcome.err
     assert "epoch 1: loss" in outcome.err
 
@@ -227,7 +230,7 @@ def test_predict_and_evaluate(segwright, trained: Path, model: Path, tmp_path: P
     # the model was trained without mirroring, so this setting changes nothing
     outcome = segwright(*words, "--no-mirroring")
     assert outcome.code == 0, outcome.err
-    assert "2 cases predicted, 0 were done before" in outcome.out
+    assert re.search(r"\b2 cases .*\b0 ", outcome.out)
     made = {path: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")}
     assert sorted(path.name for path in made) == [f"{case}.nii.gz" for case in case_ids("ballTs", 2)]
     none: dict[str, object] = {"done": [], "skipped": [], "shared": [], "foreign": [], "remade": {}, "failures": {}}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from segwright.dataset import Split, create_splits
@@ -27,10 +28,8 @@ def test_folds_with_every_class_are_not_remarked_upon() -> None:
 
 def test_empty_label_maps_are_counted_on_one_line() -> None:
     counts = {f"case_{number}": WHOLE if number > 6 else {0.0: 101} for number in range(20)}
-    (text,) = [text for text in warnings(counts) if "no foreground" in text]
-    assert text.startswith(
-        "labelsTr: 7 of 20 label maps have no foreground: case_0, case_1, case_2, case_3, case_4 and 2"
-    )
+    (text,) = [text for text in warnings(counts) if text.startswith("labelsTr: 7 of 20 ")]
+    assert "case_0, case_1, case_2, case_3, case_4 and 2" in text
 
 
 def test_a_class_that_folds_miss_is_named_with_its_cases_and_folds() -> None:
@@ -39,11 +38,12 @@ def test_a_class_that_folds_miss_is_named_with_its_cases_and_folds() -> None:
     (text,) = warnings(counts)
     (fold,) = [number for number, split in enumerate(create_splits(counts)) if "case_3" in split.val]
     others = ", ".join(str(number) for number in range(5) if number != fold)
-    assert "label 2 (tumour) is in 1 of 10 cases (case_3), so that cross-validation " in text
-    assert f"trains without it in fold {fold} and validates without it in fold {others}" in text
+    assert "label 2 (tumour) is in 1 of 10 cases (case_3)" in text
+    assert re.search(rf"fold {fold}\b.*fold {others}\b", text)
     everything = tuple(counts)
     (rare,) = warnings(counts, splits=[Split(everything, ("case_3",))])
-    assert rare.endswith("label 2 (tumour) is in 1 of 10 cases (case_3). Add cases with it.")
+    assert "label 2 (tumour) is in 1 of 10 cases (case_3)" in rare
+    assert "fold" not in rare
 
 
 def test_a_class_in_few_of_many_cases_is_rare_though_no_fold_lacks_it() -> None:
@@ -51,9 +51,8 @@ def test_a_class_in_few_of_many_cases_is_rare_though_no_fold_lacks_it() -> None:
     assert warnings(counts, splits=[]) == []
     counts["case_000"] = counts["case_050"] = counts["case_100"] = counts["case_150"] = {0.0: 90, 1.0: 10}
     (text,) = warnings(counts, splits=[])
-    assert text.endswith(
-        "label 2 (tumour) is in 4 of 400 cases (case_200, case_250, case_300, case_350). Add cases with it."
-    )
+    assert "label 2 (tumour) is in 4 of 400 cases (case_200, case_250, case_300, case_350)" in text
+    assert "fold" not in text
 
 
 def test_many_classes_that_folds_miss_are_one_line() -> None:
@@ -61,10 +60,8 @@ def test_many_classes_that_folds_miss_are_one_line() -> None:
     counts = {f"case_{number}": {0.0: 90, float(1 + number): 9, 40.0: 1} for number in range(20)}
     problems = check_folds(counts, bones, splits=create_splits(counts), groups=None)
     (text,) = [problem.text for problem in problems]
-    assert (
-        "20 of 40 classes are in few cases, or missing from a fold: 1 (bone1), 2 (bone2), 3 (bone3), 4 (bone4)" in text
-    )
-    assert "and 15 more. Add cases with " in text
+    assert "20 of 40 classes" in text
+    assert "1 (bone1), 2 (bone2), 3 (bone3), 4 (bone4), 5 (bone5) and 15 more" in text
 
 
 def test_the_option_that_is_suggested_makes_the_groups_that_were_meant() -> None:
@@ -78,7 +75,7 @@ def test_the_option_that_is_suggested_makes_the_groups_that_were_meant() -> None
 def test_names_of_likely_patients_are_reported_with_the_option_that_fixes_it() -> None:
     counts = dict.fromkeys(PATIENTS, WHOLE)
     (text,) = warnings(counts)
-    assert "plan with --group-by '^(.*?[0-9]+)[_-]'" in text
+    assert "--group-by '^(.*?[0-9]+)[_-]'" in text
     groups = {case_id: case_id[:10] for case_id in PATIENTS}
     assert warnings(counts, groups=groups) == []
     assert warnings(counts, splits=create_splits(counts, groups)) == []
@@ -100,9 +97,8 @@ def test_a_splits_file_that_divides_a_patient_is_told() -> None:
     (text,) = warnings(
         dict.fromkeys(PATIENTS, WHOLE), groups=groups, splits=[Split(tuple(PATIENTS[1:]), (PATIENTS[0],))]
     )
-    assert text.startswith(
-        "splits_final.json: expected each group on one side of a fold, got groups on both (1 in fold 0"
-    )
+    assert text.startswith("splits_final.json: ")
+    assert "(1 in fold 0" in text
 
 
 def test_nothing_is_said_of_a_fold_with_cases_that_could_not_be_read() -> None:
@@ -115,17 +111,16 @@ def test_nothing_is_said_of_a_fold_with_cases_that_could_not_be_read() -> None:
 
 def test_folds_that_name_other_cases_or_a_case_on_both_sides_are_told() -> None:
     splits = [Split(("a", "b"), ("c",)), Split(("a", "gone", "lost"), ("a", "c"))]
-    unknown, twice = check_splits(["a", "b", "c"], splits, None)
-    assert unknown.text.startswith("splits_final.json, fold 1: ")
-    assert "got gone, lost." in unknown.text
-    assert twice.text.startswith("splits_final.json, fold 1: ")
-    assert "got in both: a." in twice.text
+    unknown, both = check_splits(["a", "b", "c"], splits, None)
+    assert [problem.file for problem in (unknown, both)] == ["splits_final.json, fold 1"] * 2
+    assert " gone, lost" in unknown.what
+    assert both.what.endswith(" a")
 
 
 def test_groups_that_are_too_few_to_make_folds_are_told() -> None:
     groups = {case_id: case_id[-2:] for case_id in PATIENTS}
     (problem,) = check_splits(PATIENTS, folds_to_check(PATIENTS, None, groups), groups)
-    assert problem.text.startswith("--group-by: expected at least 5 groups, one per fold, got 2.")
+    assert re.match(r"--group-by: .*\b5 groups.* 2\.", problem.text)
     assert list(check_splits(PATIENTS, [Split(tuple(PATIENTS[1:]), tuple(PATIENTS[:1]))], groups)) == []
     (problem,) = check_splits(PATIENTS, [Split(tuple(PATIENTS), ())], groups)
     assert "fold 0" in problem.text

@@ -59,10 +59,10 @@ def test_a_label_map_that_is_there_is_left() -> None:
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        (Geometry((1.0, 1.0, 1.0), (10.0, -20.0, 30.0)), r"spacing 1 x 1 x 1 mm \(z, y, x\) set to the image's, 3 x 1"),
-        (Geometry((3.0, 1.0, 0.5), (10.1, -20.0, 30.0)), r"position set to the image's, at most 0\.2 voxels away"),
-        (Geometry((3.0, 1.0, 0.5)), "had no position and was given the image's"),
-        (Geometry((3.0, 1.0, 0.5), (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)), "had no position"),
+        (Geometry((1.0, 1.0, 1.0), (10.0, -20.0, 30.0)), "spacing 1 x 1 x 1 mm .* 3 x 1"),
+        (Geometry((3.0, 1.0, 0.5), (10.1, -20.0, 30.0)), r"position .* 0\.2 voxels"),
+        (Geometry((3.0, 1.0, 0.5)), "position"),
+        (Geometry((3.0, 1.0, 0.5), (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)), "position"),
     ],
 )
 def test_a_wrong_header_changes_no_voxel(header: Geometry, said: str) -> None:

@@ -219,9 +219,8 @@ def test_an_empty_report_tells_what_is_missing():
     content = ReportContent("Empty", missing={name: Missing(f"No {name}.", f"segwright make-{name}") for name in names})
     text = Page(render_report(content)).text
     for name in names:
-        assert f"No {name}. Make it with segwright make-{name}" in text
-    assert "No case has been scored yet." in text
-    assert "Not recorded." in text
+        assert f"No {name}." in text
+        assert f"segwright make-{name}" in text
 
 
 def test_an_utterly_empty_report_is_a_page():

@@ -18,30 +18,30 @@ def description(**changes):
 
 def test_data_in_words():
     section = describe_data(description(), None)
-    assert section.paragraphs[0] == (
-        "1 training case with 2 channels (FLAIR and T1c) and 2 classes to find: whole and core."
-    )
-    assert "ignore label" in section.paragraphs[1]
+    for part in ("1 training case ", "2 channels", "FLAIR", "T1c", "2 classes", "whole", "core"):
+        assert part in section.paragraphs[0]
+    assert "ignore" in section.paragraphs[1]
     assert {fact.name: fact.value for fact in section.facts}["Classes"] == "whole (1 + 2), core (2)"
 
 
 def test_measured_sizes_tell_median_range_and_thick_slices():
     spacings = ((5.0, 1.0, 1.0), (5.0, 1.5, 1.5), (10.0, 1.5, 1.5))
     section = describe_data(description(), Fingerprint(spacings, ((9, 200, 180),) * 3, {}, 1.0))
-    assert section.paragraphs[-1] == (
-        "The median image is 9 × 200 × 180 voxels of 5 × 1.5 × 1.5 mm; its voxels are 3.3 times as long as wide."
-    )
+    for part in ("9 × 200 × 180 voxels", "5 × 1.5 × 1.5 mm", "3.3 times"):
+        assert part in section.paragraphs[-1]
     facts = {fact.name: fact for fact in section.facts}
-    assert facts["Median spacing"].note == "from 5 × 1 × 1 to 10 × 1.5 × 1.5 mm, axis by axis"
-    assert facts["Median shape"].note == "the same in all cases"
+    assert all(part in facts["Median spacing"].note for part in ("5 × 1 × 1", "10 × 1.5 × 1.5 mm"))
+    assert "×" not in facts["Median shape"].note
 
 
 def test_images_without_spacing_are_not_given_one():
     section = describe_data(description(), Fingerprint(((999.0, 1.0, 1.0),), ((1, 584, 565),), {}, 1.0))
-    assert section.paragraphs[-1] == "The median image is 1 × 584 × 565 voxels."
+    assert "1 × 584 × 565 voxels" in section.paragraphs[-1]
+    assert "mm" not in section.paragraphs[-1]
     assert "Median spacing" not in [fact.name for fact in section.facts]
 
 
 def test_credit_says_what_is_known():
     assert credit_of(description()) == ""
-    assert credit_of(description(license="CC0", reference="Us")) == "Data: Us. Licence: CC0."
+    credit = credit_of(description(license="CC0", reference="Us"))
+    assert all(part in credit for part in ("CC0", "Us"))
