@@ -9,8 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from model_folders import write_image, write_model
 
+from model_folders import write_image, write_model
 from segwright.dataset import Case, find_cases, read_case_image
 from segwright.errors import DatasetError, MissingFileError
 from segwright.inference import Predictor, predict_cases, predict_folder

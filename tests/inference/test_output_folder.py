@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from model_folders import write_image, write_model
 from numpy.typing import NDArray
 
+from model_folders import write_image, write_model
 from segwright.dataset import find_cases
 from segwright.errors import LockedError, MissingFileError, SettingsError, WriteError
 from segwright.inference import Predictor, predict_cases, predict_folder

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import write_image, write_model
 
+from model_folders import write_image, write_model
 from segwright.errors import CheckpointError, MissingFileError, PlanError, SettingsError
 from segwright.inference import Predictor
 from segwright.inference.forward import predict_logits

@@ -14,7 +14,7 @@ from segwright.interop import to_nnunet_state_dict, write_checkpoint
 from segwright.networks import build_network
 from segwright.planning.plan import Plan
 
-GOLDEN_PLANS = Path(__file__).parents[1] / "golden" / "plans"
+GOLDEN_PLANS = Path(__file__).parent / "golden" / "plans"
 DATASET_JSON = {
     "channel_names": {"0": "MRI"},
     "labels": {"background": 0, "anterior": 1, "posterior": 2},
