@@ -222,9 +222,9 @@ def test_voxels_that_are_no_numbers_get_the_least_value(raw, fix) -> None:
     (said,) = told(report)
     assert re.match(rf"case a, imagesTr/a_0001\.mha: 3 voxels .* {least:g}\.", said)
     assert [(change.case_id, change.file) for change in report.unfixed] == [("b", "imagesTr/b_0000.mha")]
-    mended = sitk.ReadImage(str(report.copy / "imagesTr" / "a_0001.mha"))
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(mended), np.where(np.isfinite(voxels), voxels, least))
-    assert mended.GetSpacing() == (1.0, 1.0, 3.0)
+    fixed = sitk.ReadImage(str(report.copy / "imagesTr" / "a_0001.mha"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(fixed), np.where(np.isfinite(voxels), voxels, least))
+    assert fixed.GetSpacing() == (1.0, 1.0, 3.0)
     assert {problem.case_id for problem in check(report.copy).errors} == {"b"}
 
 
