@@ -64,6 +64,40 @@ def test_scalars_named_by_numpy_1_and_by_numpy_2_are_read(tmp_path: Path, module
     assert found["array"].tolist() == [0, 0]
 
 
+class Odd:
+    """Pickles as numpy's own float64 dtype with flags of a dtype of Python objects."""
+
+    def __init__(self, flags: int) -> None:
+        self.flags = flags
+
+    def __reduce__(self) -> Any:
+        return np.dtype, ("f8", False, True), (3, "<", None, None, None, -1, -1, self.flags)
+
+
+class OddArray:
+    """Pickles as an array of more values than it has bytes for."""
+
+    def __reduce__(self) -> Any:
+        function, args, (version, _, dtype, order, data) = np.zeros(2).__reduce__()
+        return function, args, (version, (2**40,), dtype, order, data)
+
+
+@pytest.mark.parametrize("odd", [Odd(1), Odd(4), Odd(63), OddArray()], ids=["counted", "pointer", "object", "shape"])
+def test_a_dtype_or_array_that_numpy_would_crash_on_is_refused(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"network_weights": {}, "array": odd}, path)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path)
+
+
+def test_an_array_that_was_read_is_written_as_numpys_own(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+    torch.save({"network_weights": {}, "array": np.arange(6.0).reshape(2, 3).T}, first)
+    write_checkpoint(second, read_checkpoint(first))
+    assert type(torch.load(second, weights_only=False)["array"]) is np.ndarray
+    assert np.array_equal(read_checkpoint(second)["array"], np.arange(6.0).reshape(2, 3).T)
+
+
 def _rename_global(data: bytes, module: str) -> bytes:
     for name in (b"numpy._core.multiarray", b"numpy.core.multiarray"):
         data = data.replace(b"c" + name + b"\n", b"c" + module.encode() + b"\n")

@@ -19,12 +19,12 @@ import torch
 from segwright.errors import CheckpointError, MissingFileError, WriteError, message
 from segwright.interop.archive import seal, verify
 from segwright.io.atomic import atomic_path
+from segwright.io.safe_pickle import checked_array_state, plain_dtype, plain_scalar, with_byte_order
 
 WEIGHTS_KEY = "network_weights"
 _REFUSED_GLOBAL = re.compile(r"\bGLOBAL (\S+)")
 # Files written with numpy 1 and with numpy 2 name the same functions differently.
 _NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -123,14 +123,42 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
+class _Dtype:
+    """Stands for a pickled numpy dtype, whose own `__setstate__` takes flags that crash the interpreter."""
+
+    def __init__(self, name: Any, *options: Any) -> None:
+        self.dtype = plain_dtype(name, *options)
+
+    def __setstate__(self, state: Any) -> None:
+        self.dtype = with_byte_order(self.dtype, state)
+
+
+class _Array(np.ndarray[Any, Any]):
+    """Stands for a pickled numpy array, whose own `__setstate__` trusts its dtype; it is pickled as numpy's own."""
+
+    def __new__(cls, *_: Any) -> _Array:
+        return super().__new__(cls, 0)
+
+    def __setstate__(self, state: Any) -> None:
+        version, shape, dtype, is_fortran, data = state
+        super().__setstate__(checked_array_state((version, shape, dtype.dtype, is_fortran, data)))
+
+    def __reduce__(self) -> Any:
+        return self.view(np.ndarray).__reduce__()
+
+
+def _scalar(dtype: Any, data: bytes) -> Any:
+    return plain_scalar(dtype.dtype, data)
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
 def _allowed_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    multiarray = getattr(np, "_core", None) or np.core
-    scalar = multiarray.multiarray.scalar
-    reconstruct = multiarray.multiarray._reconstruct
     return [
-        np.dtype,
-        np.ndarray,
-        *(type(np.dtype(name)) for name in _DTYPES),
-        *((scalar, f"{module}.scalar") for module in _NUMPY_MODULES),
-        *((reconstruct, f"{module}._reconstruct") for module in _NUMPY_MODULES),
+        (_Dtype, "numpy.dtype"),
+        (_Array, "numpy.ndarray"),
+        *((_scalar, f"{module}.scalar") for module in _NUMPY_MODULES),
+        *((_reconstruct, f"{module}._reconstruct") for module in _NUMPY_MODULES),
     ]

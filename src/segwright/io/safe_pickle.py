@@ -95,9 +95,9 @@ class _PlainUnpickler(pickle._Unpickler):  # in Python: the one in C can be made
         state = self.stack.pop()
         built = self.stack[-1]
         if isinstance(built, np.ndarray):
-            built.__setstate__(_checked_array_state(state))
+            built.__setstate__(checked_array_state(state))
         elif isinstance(built, np.dtype):
-            self.stack[-1] = _with_byte_order(built, state)
+            self.stack[-1] = with_byte_order(built, state)
             self.memo.update({key: self.stack[-1] for key, known in self.memo.items() if known is built})
         else:
             raise ValueError(f"Expected an array or a dtype to fill, got {type(built).__name__}.")
@@ -114,14 +114,15 @@ class _PlainUnpickler(pickle._Unpickler):  # in Python: the one in C can be made
     }
 
 
-def _plain_dtype(name: Any, *options: Any) -> np.dtype[Any]:
+def plain_dtype(name: Any, *options: Any) -> np.dtype[Any]:
+    """Make the dtype of a pickled name, which is of numbers or text."""
     if not isinstance(name, str) or not re.fullmatch(r"[biufc][0-9]{1,2}|[SU][0-9]{1,6}|\?", name):
         raise ValueError(f"Expected the dtype of numbers or text, got {name!r}.")
     return np.dtype(name)
 
 
-def _with_byte_order(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
-    """The dtype in the byte order of its pickled state, which must have nothing else to say."""
+def with_byte_order(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
+    """Return the dtype in the byte order of its pickled state, which must have nothing else to say."""
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
     if order not in ("<", ">", "|", "="):
         raise ValueError(f"Expected a byte order, got {order!r}.")
@@ -131,7 +132,8 @@ def _with_byte_order(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
     return ordered
 
 
-def _checked_array_state(state: Any) -> Any:
+def checked_array_state(state: Any) -> Any:
+    """Return the pickled state of an array whose bytes are as many as its shape says."""
     _, shape, dtype, is_fortran, data = state
     sizes_known = isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)
     if not sizes_known or not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
@@ -145,7 +147,8 @@ def _empty_array(subtype: Any, shape: Any, dtype: Any) -> NDArray[Any]:
     return np.empty(0)
 
 
-def _plain_scalar(dtype: Any, data: bytes) -> Any:
+def plain_scalar(dtype: Any, data: bytes) -> Any:
+    """Make a number of its bytes."""
     if not isinstance(dtype, np.dtype) or len(data) != dtype.itemsize:
         raise ValueError(f"Expected one number of {dtype}, got {len(data)} bytes.")
     return np.frombuffer(data, dtype)[0]
@@ -171,9 +174,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("builtins", "frozenset"): frozenset,
     ("builtins", "complex"): complex,
     ("numpy", "ndarray"): "numpy.ndarray",  # named, never called
-    ("numpy", "dtype"): _plain_dtype,
+    ("numpy", "dtype"): plain_dtype,
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy.core.multiarray", "scalar"): _plain_scalar,
+    ("numpy.core.multiarray", "scalar"): plain_scalar,
     ("numpy.core.numeric", "_frombuffer"): _array_from_buffer,
     ("_codecs", "encode"): _encode_latin1,  # how protocols below 3 write bytes,
     ("builtins", "bytes"): _no_bytes,  # and how they write none
