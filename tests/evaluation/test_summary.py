@@ -78,6 +78,8 @@ def test_key_of_a_region_is_nnunet_s():
         '{"metric_per_case": [{}], "mean": {}, "foreground_mean": {}}',
         '{"metric_per_case": [], "mean": {"x": {}}, "foreground_mean": {}}',
         '{"metric_per_case": [], "mean": {"1": {"Dice": "high"}}, "foreground_mean": {}}',
+        '{"metric_per_case": [], "mean": {}, "foreground_mean": {"Dice": -1e308, "IoU": 0.5}}',
+        '{"metric_per_case": [], "mean": {}, "foreground_mean": {"Dice": 0.5, "IoU": 1.5}}',
         "{",
     ],
 )

@@ -172,6 +172,8 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     for name, value in metrics.items():
         if not isinstance(value, (int, float)):
             raise TypeError(f"{name} is {value!r}")
+        if name in _NEEDED_METRICS and (value < 0 or value > 1):  # NaN is neither
+            raise ValueError(f"{name} is {value!r}, not within 0 to 1")
     return dict(metrics)
 
 
