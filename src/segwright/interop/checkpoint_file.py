@@ -137,7 +137,8 @@ class _Array(np.ndarray[Any, Any]):
     """Stands for a pickled numpy array, whose own `__setstate__` trusts its dtype; it is pickled as numpy's own."""
 
     def __new__(cls, *_: Any) -> _Array:
-        return super().__new__(cls, 0)
+        empty: _Array = super().__new__(cls, 0)
+        return empty
 
     def __setstate__(self, state: Any) -> None:
         version, shape, dtype, is_fortran, data = state
