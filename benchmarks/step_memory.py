@@ -19,7 +19,9 @@ from segwright.dataset.description import DatasetDescription
 from segwright.explain.cost import StepMemory, step_memory
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.step_measurement import StepMeasurement, measure_step
+from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Plan
+from segwright.task import Task
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "plans"
@@ -65,24 +67,23 @@ def with_classes(description: DatasetDescription, classes: int | None) -> Datase
     return DatasetDescription.from_json({**raw, "labels": labels})
 
 
-def prepare(case: Case) -> tuple[Plan, str, DatasetDescription]:
-    """The plan with the edited configuration, its name, and the data set."""
+def prepare(case: Case) -> Task:
+    """The edited configuration on the data set."""
     plan = Plan.read(GOLDEN / f"{case.data}__{case.plans}.json")
     description = DatasetDescription.read(GOLDEN / f"{case.data}__dataset.json")
-    edited = apply_edits(plan, case.configuration, parse_edits(case.edits), name="edited")
-    return edited.plan, edited.name, with_classes(description, case.classes)
+    fingerprint = Fingerprint.read(GOLDEN / f"{case.data}__dataset_fingerprint.json")
+    task = Task.of(plan, case.configuration, with_classes(description, case.classes))
+    return apply_edits(task, parse_edits(case.edits), fingerprint, name="edited").after
 
 
 def model(case: Case) -> StepMemory:
     """What the step should hold."""
-    plan, name, description = prepare(case)
-    return step_memory(plan, name, description, "cpu", flags={"recipe": case.recipe})
+    return step_memory(prepare(case), "cpu", flags={"recipe": case.recipe})
 
 
 def measure(case: Case) -> StepMeasurement:
     """What the step takes."""
-    plan, name, description = prepare(case)
-    return measure_step(plan, name, description, flags={"recipe": case.recipe})
+    return measure_step(prepare(case), flags={"recipe": case.recipe})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

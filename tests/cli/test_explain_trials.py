@@ -15,6 +15,7 @@ from segwright.explain.cost import step_memory
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Plan
+from segwright.task import Task
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 DATA = "Dataset903_Hippo"
@@ -23,14 +24,17 @@ DATA = "Dataset903_Hippo"
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     plan = Plan.read(GOLDEN / f"{DATA}__nnUNetPlans.json")
-    small = apply_edits(plan, "3d_fullres", parse_edits(["features_per_stage=8", "patch_size=16,16,16"]), name="small")
+    description = DatasetDescription.read(GOLDEN / f"{DATA}__dataset.json")
+    fingerprint = Fingerprint.read(GOLDEN / f"{DATA}__dataset_fingerprint.json")
+    edits = parse_edits(["features_per_stage=8", "patch_size=16,16,16"])
+    small = apply_edits(Task.of(plan, "3d_fullres", description), edits, fingerprint, name="small")
     monkeypatch.setattr(explain_trials, "_free_bytes", lambda asked: asked.memory_bytes)
     return Asked(
         terminal=Terminal.open(),
         location=DatasetLocation(name=DATA, raw=tmp_path, preprocessed=tmp_path, results=tmp_path),
-        plan=small.plan,
-        fingerprint=Fingerprint.read(GOLDEN / f"{DATA}__dataset_fingerprint.json"),
-        description=DatasetDescription.read(GOLDEN / f"{DATA}__dataset.json"),
+        plan=small.after.plan,
+        fingerprint=fingerprint,
+        description=description,
         gpu_memory_gb=None,
         flags={},
         trainer=None,
@@ -44,10 +48,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
 @pytest.mark.parametrize("megabytes", [1, 50, 400, 3000])
 def test_the_first_trial_is_the_largest_batch_that_fits_by_the_model(asked: Asked, megabytes: int) -> None:
     asked = replace(asked, memory_bytes=megabytes << 20)
-    guess = first_guess(asked, asked.plan, "small", asked.budget(asked.plan, "small"))
+    task = asked.task("small")
+    guess = first_guess(asked, task, asked.budget(task))
 
     def taken(batch_size: int) -> float:
-        model = step_memory(asked.plan, "small", asked.description, "cpu", flags={"batch_size": batch_size})
+        model = step_memory(task, "cpu", flags={"batch_size": batch_size})
         return model.total * KEPT_BY_ALLOCATOR["cpu"]
 
     assert taken(guess) <= megabytes << 20 or guess == 1

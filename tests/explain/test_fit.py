@@ -16,7 +16,9 @@ from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.fit import largest_batch_within, refuse_absurd, refuse_what_does_not_fit
 from segwright.explain.step_measurement import make_trainer
 from segwright.explain.step_memory import count_step_memory
+from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Plan
+from segwright.task import Task
 from segwright.training.trainer import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
@@ -27,9 +29,10 @@ def trainer_with(batch_size: int, *, workers: int = 0, trainer_class: type[Train
     plan = Plan.read(GOLDEN / f"{HIPPO}__nnUNetPlans.json")
     description = DatasetDescription.read(GOLDEN / f"{HIPPO}__dataset.json")
     edits = parse_edits(["features_per_stage=4", "n_stages=2", "patch_size=16,16,16"])
-    plan = apply_edits(plan, "3d_fullres", edits, name="tiny").plan
-    made = make_trainer(plan.raw, "tiny", description.raw, flags={"batch_size": batch_size})
-    own = trainer_class(plan.raw, "tiny", 0, description.raw, device=torch.device("cpu"))
+    fingerprint = Fingerprint.read(GOLDEN / f"{HIPPO}__dataset_fingerprint.json")
+    task = apply_edits(Task.of(plan, "3d_fullres", description), edits, fingerprint, name="tiny").after
+    made = make_trainer(task, flags={"batch_size": batch_size})
+    own = trainer_class(task.plan.raw, "tiny", 0, description.raw, device=torch.device("cpu"))
     own.budget, own.batch_size, own.loader_workers = made.budget, made.batch_size, workers
     return own
 

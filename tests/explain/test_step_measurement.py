@@ -18,7 +18,9 @@ from segwright.errors import TrainingError
 from segwright.explain.cost import step_memory
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.step_measurement import StepMeasurement, measure_step
+from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Plan
+from segwright.task import Task
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 CT, HIPPO, CARDIAC = "Dataset901_CTAniso", "Dataset903_Hippo", "Dataset904_Cardiac"
@@ -27,18 +29,20 @@ SMALL = "features_per_stage=8 n_stages=3 patch_size=40,48,48 batch_size=2"
 
 def prepare(
     data: str, configuration: str, edits: str, *, plans: str = "nnUNetPlans", classes: int | None = None
-) -> tuple[Plan, DatasetDescription]:
-    """A plan with the edited configuration as `tiny`, of a data set with so many labels, background included."""
+) -> Task:
+    """The edited configuration as `tiny`, of a data set with so many labels, background included."""
     plan = Plan.read(GOLDEN / f"{data}__{plans}.json")
     description = DatasetDescription.read(GOLDEN / f"{data}__dataset.json")
     if classes is not None:
         labels = {"background": 0, **{f"organ {value}": value for value in range(1, classes)}}
         description = DatasetDescription.from_json({**description.raw, "labels": labels})
-    return apply_edits(plan, configuration, parse_edits(edits.split()), name="tiny").plan, description
+    fingerprint = Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json")
+    task = Task.of(plan, configuration, description)
+    return apply_edits(task, parse_edits(edits.split()), fingerprint, name="tiny").after
 
 
-def modelled(plan: Plan, description: DatasetDescription, recipe: str) -> int:
-    return step_memory(plan, "tiny", description, "cpu", flags={"recipe": recipe}).total
+def modelled(task: Task, recipe: str) -> int:
+    return step_memory(task, "cpu", flags={"recipe": recipe}).total
 
 
 def check(measured: StepMeasurement, model: int, tolerance: float) -> None:
@@ -56,11 +60,11 @@ def check(measured: StepMeasurement, model: int, tolerance: float) -> None:
 
 
 def test_a_step_holds_what_the_model_says() -> None:
-    plan, description = prepare(HIPPO, "3d_fullres", SMALL)
+    task = prepare(HIPPO, "3d_fullres", SMALL)
     # a busy system adds tens of megabytes at times, which is much beside so small a step: the least counts
-    attempts = (measure_step(plan, "tiny", description, flags={"recipe": "nnunet"}) for _ in range(3))
+    attempts = (measure_step(task, flags={"recipe": "nnunet"}) for _ in range(3))
     measured = min(attempts, key=lambda each: each.peak_bytes or 0)
-    check(measured, modelled(plan, description, "nnunet"), 0.15)
+    check(measured, modelled(task, "nnunet"), 0.15)
     assert measured.to_json() == {**dataclasses.asdict(measured), "fits": True}
 
 
@@ -78,19 +82,19 @@ SLOW_CASES = {
 @pytest.mark.parametrize("case", SLOW_CASES)
 def test_steps_of_all_kinds_hold_what_the_model_says(case: str) -> None:
     data, configuration, edits, classes, recipe = SLOW_CASES[case]
-    plan, description = prepare(data, configuration, edits, classes=classes)
-    check(measure_step(plan, "tiny", description, flags={"recipe": recipe}), modelled(plan, description, recipe), 0.15)
+    task = prepare(data, configuration, edits, classes=classes)
+    check(measure_step(task, flags={"recipe": recipe}), modelled(task, recipe), 0.15)
 
 
 @pytest.mark.slow
 def test_residual_steps_hold_what_the_model_says() -> None:
-    plan, description = prepare(HIPPO, "3d_fullres", SMALL, plans="nnUNetResEncUNetMPlans")
-    check(measure_step(plan, "tiny", description), modelled(plan, description, "nnunet"), 0.15)
+    task = prepare(HIPPO, "3d_fullres", SMALL, plans="nnUNetResEncUNetMPlans")
+    check(measure_step(task), modelled(task, "nnunet"), 0.15)
 
 
 def test_what_exceeds_the_limit_does_not_fit_and_the_machine_lives() -> None:
-    plan, description = prepare(HIPPO, "3d_fullres", "batch_size=200")
-    measured = measure_step(plan, "tiny", description, memory_limit_bytes=1 << 20)
+    task = prepare(HIPPO, "3d_fullres", "batch_size=200")
+    measured = measure_step(task, memory_limit_bytes=1 << 20)
     assert not measured.fits
     assert measured.problem is not None
     assert "memory" in measured.problem
@@ -102,8 +106,8 @@ def ending(monkeypatch: pytest.MonkeyPatch, **process: Any) -> StepMeasurement:
     """Measure where the process ends in another way."""
     ended = subprocess.CompletedProcess(args=[], **{"stdout": "", "stderr": "", **process})
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
-    plan, description = prepare(HIPPO, "3d_fullres", "batch_size=3")
-    return measure_step(plan, "tiny", description)
+    task = prepare(HIPPO, "3d_fullres", "batch_size=3")
+    return measure_step(task)
 
 
 def test_a_process_that_the_system_kills_did_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,10 +147,10 @@ def test_a_network_of_the_users_own_is_measured_as_it_is(tmp_path: Path) -> None
         "    def build_network_architecture(plan, configuration, inputs, outputs, deep=True):\n"
         "        return Net(inputs, outputs)\n"
     )
-    plan, description = prepare(HIPPO, "3d_fullres", SMALL)
+    task = prepare(HIPPO, "3d_fullres", SMALL)
     foreign = {"network_class_name": "mine.Net", "arch_kwargs": {}, "_kw_requires_import": []}
-    plan = plan.with_configuration("tiny", {"architecture": foreign})
-    measured = measure_step(plan, "tiny", description, trainer=f"{file}:Mine", held_memory=False)
+    task = Task.of(task.plan.with_configuration("tiny", {"architecture": foreign}), "tiny", task.description)
+    measured = measure_step(task, trainer=f"{file}:Mine", held_memory=False)
     assert measured.fits, measured.problem
     assert measured.seconds_per_iteration is not None
 
@@ -162,16 +166,17 @@ def test_the_measuring_process_ends_with_the_one_that_asked_for_it(tmp_path: Pat
         "        pathlib.Path(__file__).with_name('started').write_text(str(os.getpid()))\n"
         "        time.sleep(600)\n"
     )
-    plan, description = prepare(HIPPO, "3d_fullres", SMALL)
-    plan.write(tmp_path / "plans.json")
-    description.write(tmp_path / "dataset.json")
+    task = prepare(HIPPO, "3d_fullres", SMALL)
+    task.plan.write(tmp_path / "plans.json")
+    task.description.write(tmp_path / "dataset.json")
     script = (
         "from segwright.dataset.description import DatasetDescription\n"
         "from segwright.planning.plan import Plan\n"
         "from segwright.explain.step_measurement import measure_step\n"
         "from pathlib import Path\n"
+        "from segwright.task import Task\n"
         "plan, description = Plan.read(Path('plans.json')), DatasetDescription.read(Path('dataset.json'))\n"
-        "measure_step(plan, 'tiny', description, trainer='waiting.py:Waiting')\n"
+        "measure_step(Task.of(plan, 'tiny', description), trainer='waiting.py:Waiting')\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as asking:
         measuring = int(eventually(lambda: (tmp_path / "started").read_text()))

@@ -19,7 +19,9 @@ from segwright.explain.cost import StepMemory, step_memory
 from segwright.explain.edits import apply_edits, parse_edits
 from segwright.explain.step_measurement import make_trainer, random_batch
 from segwright.explain.step_memory import HalfPrecision, StorageCount, count_step_memory
+from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Plan
+from segwright.task import Task
 from segwright.training.losses import DeepSupervisionLoss, deep_supervision_weights
 from segwright.training.trainer import Trainer
 
@@ -30,18 +32,20 @@ RESIDUAL = "nnUNetResEncUNetMPlans"
 
 def tiny(
     data: str, configuration: str, edits: str, *, plans: str = "nnUNetPlans", labels: int = 3, **architecture: Any
-) -> tuple[Plan, DatasetDescription]:
+) -> Task:
     """An edited configuration as `tiny`, with other arguments of the network, of a data set with so many labels."""
     plan = Plan.read(GOLDEN / f"{data}__{plans}.json")
     raw = DatasetDescription.read(GOLDEN / f"{data}__dataset.json").raw
     names = {"background": 0, **{f"organ {value}": value for value in range(1, labels)}}
     kept = {key: value for key, value in raw.items() if key != "regions_class_order"}
-    plan = apply_edits(plan, configuration, parse_edits(edits.split()), name="tiny").plan
-    entry = plan.configuration("tiny").raw["architecture"]
+    description = DatasetDescription.from_json({**kept, "labels": names})
+    fingerprint = Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json")
+    task = apply_edits(
+        Task.of(plan, configuration, description), parse_edits(edits.split()), fingerprint, name="tiny"
+    ).after
+    entry = task.configuration.raw["architecture"]
     entry = {**entry, "arch_kwargs": {**entry["arch_kwargs"], **architecture}}
-    return plan.with_configuration("tiny", {"architecture": entry}), DatasetDescription.from_json(
-        {**kept, "labels": names}
-    )
+    return Task.of(task.plan.with_configuration("tiny", {"architecture": entry}), "tiny", description)
 
 
 SMALL = "features_per_stage=8 patch_size=24,40,32 batch_size=2"
@@ -68,13 +72,11 @@ def num_threads() -> Iterator[Any]:
 
 
 def count(case: str, device: str = "cpu", **flags: Any) -> StepMemory:
-    plan, description = CASES[case]
-    return step_memory(plan, "tiny", description, device, flags=flags)
+    return step_memory(CASES[case], device, flags=flags)
 
 
 def trainer_of(case: str, **flags: Any) -> Trainer:
-    plan, description = CASES[case]
-    return make_trainer(plan.raw, "tiny", description.raw, flags=flags)
+    return make_trainer(CASES[case], flags=flags)
 
 
 # What they put out is taken by operations within them; what they take themselves they work with, and release. How much
@@ -200,10 +202,10 @@ def test_the_number_of_threads_does_not_matter(case: str, num_threads: Any) -> N
 
 
 def test_regions_are_counted_by_their_outputs() -> None:
-    plan, description = CASES["many classes"]
+    task = CASES["many classes"]
     regions = {"background": 0, **{f"region {value}": [value, value + 1] for value in range(1, 100)}}
-    raw = {**description.raw, "labels": regions, "regions_class_order": list(range(1, 100))}
-    more = step_memory(plan, "tiny", DatasetDescription.from_json(raw), "cpu")
+    raw = {**task.description.raw, "labels": regions, "regions_class_order": list(range(1, 100))}
+    more = step_memory(Task.of(task.plan, "tiny", DatasetDescription.from_json(raw)), "cpu")
     assert more.activations > 1.5 * count("many classes").activations
 
 
@@ -221,8 +223,8 @@ class _Own(Trainer):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_loss_of_ones_own_is_the_one_that_is_counted(num_threads: Any) -> None:
-    trainer, (plan, description) = trainer_of("many classes"), CASES["many classes"]
-    own = _Own(plan.raw, "tiny", 0, description.raw, device=torch.device("cpu"))
+    trainer = trainer_of("many classes")
+    own = _Own(trainer.plan.raw, "tiny", 0, trainer.description.raw, device=torch.device("cpu"))
     own.budget, own.batch_size = trainer.budget, trainer.batch_size
     counted = count_step_memory(own, device="cpu").total
     own.initialize()

@@ -88,9 +88,7 @@ def project(tmp_path):
 
 
 def test_a_whole_project_is_gathered(project):
-    content = collect_report(
-        project, created="today", steps=[StepTime("train", 3.0)], environment=[("cores", "2")], plan_words=["Because."]
-    )
+    content = collect_report(project, created="today", steps=[StepTime("train", 3.0)], environment=[("cores", "2")])
     assert set(content.missing) == {"plan"}
     assert content.headline.num_cases == 3
     assert content.headline.cases_in_words == "unseen test cases"

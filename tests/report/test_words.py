@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from segwright.dataset import new_description
+from segwright.dataset.description import DatasetDescription
+from segwright.explain.explanation import explain_decisions
 from segwright.fingerprint import Fingerprint
-from segwright.report.words import credit_of, describe_data
+from segwright.planning.plan import Plan
+from segwright.report.content import ReportContent
+from segwright.report.page import render_report
+from segwright.report.words import credit_of, describe_data, describe_plan
+from segwright.task import Task
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 
 
 def description(**changes):
@@ -45,3 +55,26 @@ def test_credit_says_what_is_known():
     assert credit_of(description()) == ""
     credit = credit_of(description(license="CC0", reference="Us"))
     assert all(part in credit for part in ("CC0", "Us"))
+
+
+def test_the_plan_is_the_table_of_explain_with_its_details_folded():
+    data = "Dataset903_Hippo"
+    task = Task.of(
+        Plan.read(GOLDEN / f"{data}__nnUNetPlans.json"),
+        "3d_fullres",
+        DatasetDescription.read(GOLDEN / f"{data}__dataset.json"),
+    )
+    explanation = explain_decisions(task, Fingerprint.read(GOLDEN / f"{data}__dataset_fingerprint.json"))
+    section = describe_plan(task.configuration, "nnUNetPlans", explanation)
+    assert section.rows == explanation.rows
+    assert len(section.details) == len(explanation.paragraphs)
+    page = render_report(ReportContent("a title", plan=section))
+    table, details = page.index(f"<td>{explanation.rows[0].value}</td>"), page.index("<details>")
+    assert table < details < page.index(explanation.paragraphs[-1].text) < page.index("</details>")
+
+
+def test_a_plan_without_an_explanation_is_shown_by_its_numbers():
+    plan = Plan.read(GOLDEN / "Dataset903_Hippo__nnUNetPlans.json")
+    section = describe_plan(plan.configuration("3d_fullres"), "nnUNetPlans")
+    assert {fact.name: fact.value for fact in section.facts}["Patch"] == "40 × 56 × 40 voxels"
+    assert section.rows == section.details == ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segwright.cli.console import Terminal
-from segwright.cli.explain_trials import Asked, Tried, try_out, work_of
+from segwright.cli.explain_trials import Asked, Tried, try_out
 from segwright.cli.options import (
     DEFAULT_PLANS,
     BatchSizeOption,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from segwright.explain.what_if import WhatIf
     from segwright.planning import Plan
     from segwright.planning.budget import Budget
+    from segwright.task import Task
 
 
 def explain(
@@ -63,6 +64,9 @@ def explain(
         str | None,
         typer.Option("--save", metavar="NAME", help="Add what --set makes to the plans file, as a new configuration."),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Add a paragraph on each decision below its table.")
+    ] = False,
     measure: Annotated[
         bool, typer.Option("--measure", help="Take real training steps on the device: memory and seconds.")
     ] = False,
@@ -88,9 +92,9 @@ def explain(
 ) -> int:
     """Say why the plan is as it is, what training would be, and what an edit of the plan would do.
 
-    Tells of spacing, patch, depth, features, batch size and the memory they need, and of iterations, patches and passes
-    over the cases. Takes the settings of train. With --set it says instead what other values would do: fits or not,
-    hours, passes, and what else to change.
+    A table for each configuration: spacing, patch, depth, features, batch size, normalisation and low resolution, each
+    with its reason; then the budget and the memory of a training step. Takes the settings of train. With --set it says
+    instead what other values would do: memory, hours, passes over the data, and what else to change.
 
     \b
     Examples:
@@ -128,7 +132,7 @@ def explain(
         answers = [_answer_edit(asked, names, edits, save, as_json=as_json)]
     else:
         _refuse_save_alone(save)
-        answers = _explain_all(asked, names, as_json=as_json)
+        answers = _explain_all(asked, names, verbose=verbose, as_json=as_json)
     if as_json:
         terminal.json(answers)
     return 0
@@ -147,79 +151,113 @@ def _all_configurations(plan: Plan) -> Sequence[str]:
     )
 
 
-def _explain_all(asked: Asked, names: Sequence[str], *, as_json: bool) -> list[dict[str, Any]]:
+def _explain_all(asked: Asked, names: Sequence[str], *, verbose: bool, as_json: bool) -> list[dict[str, Any]]:
     """Explain each configuration. The memory of a step comes last, as torch has to be imported for it."""
     from segwright.explain.explanation import explain_decisions
-    from segwright.planning.wording import duration
 
     answers: list[dict[str, Any]] = []
-    explained: list[tuple[Explanation, Budget]] = []
-    told: dict[tuple[str, str], str] = {}
+    explained: list[tuple[Task, Explanation, Budget]] = []
+    said: dict[tuple[str, str], str] = {}
     for name in names:
-        explanation = explain_decisions(
-            asked.plan, asked.fingerprint, asked.description, name, gpu_memory_gb=asked.gpu_memory_gb
-        )
-        budget = asked.budget(asked.plan, name)
-        explained.append((explanation, budget))
+        task = asked.task(name)
+        explanation = explain_decisions(task, asked.fingerprint, gpu_memory_gb=asked.gpu_memory_gb)
+        budget = asked.budget(task)
         if not as_json:
-            _show_paragraphs(asked.terminal, explanation, told)
-            show_budget(asked.terminal, budget, asked.cases)
-        tried = try_out(asked, asked.plan, name, budget)
-        speed = tried.speed
-        hours = None if speed is None else speed.hours(work_of(asked, asked.plan, name, budget), budget)
-        if not as_json:
-            tried.show(asked.terminal, asked.cases)
-            if speed is not None and hours is not None:
-                asked.terminal.answer(f"Time: the training takes about {duration(hours)} ({speed.source}).")
-        answers.append(
-            {
-                "budget": budget.to_json(asked.cases),
-                **tried.to_json(asked.cases),
-                "speed": None if speed is None else speed.to_json(),
-                "hours": hours,
-            }
-        )
-    with_memory = [_memory_answer(asked, *each, told, as_json=as_json) for each in explained]
+            _show(asked, explanation, budget, said, like=explained[0][-1] if explained else None, verbose=verbose)
+        explained.append((task, explanation, budget))
+        answers.append(_tried(asked, task, budget, as_json=as_json))
+    with_memory = _count_memory(asked, explained, said, verbose=verbose, as_json=as_json)
     return [{**whole, **answer} for whole, answer in zip(with_memory, answers, strict=True)]
 
 
-def _memory_answer(
-    asked: Asked, explanation: Explanation, budget: Budget, told: dict[tuple[str, str], str], *, as_json: bool
-) -> dict[str, Any]:
-    """Count what a configuration's step holds, say so, and return the whole explanation for programs."""
-    if explanation.size is None:
-        return explanation.to_json()
-    from segwright.cli.explain_view import fits_here
+def _show(
+    asked: Asked,
+    explanation: Explanation,
+    budget: Budget,
+    said: dict[tuple[str, str], str],
+    *,
+    like: Budget | None,
+    verbose: bool,
+) -> None:
+    """Print the decisions of a configuration and its budget; `like` is that of the first, which was printed."""
+    from segwright.cli.explain_view import show_budget, show_paragraphs, show_rows
+
+    data = explanation.paragraphs[0]
+    if (data.topic, data.text) not in said:
+        asked.terminal.answer(f"{explanation.dataset_name}: {data.text}\n")
+        said[data.topic, data.text] = explanation.configuration
+    show_rows(asked.terminal, explanation)
+    if verbose:
+        show_paragraphs(asked.terminal, replace(explanation, paragraphs=explanation.paragraphs[1:]), said)
+    show_budget(asked.terminal, budget, asked.cases, like=like)
+    asked.terminal.answer("")
+
+
+def _tried(asked: Asked, task: Task, budget: Budget, *, as_json: bool) -> dict[str, Any]:
+    """Take the real steps that were asked for, and say how long the training would take."""
+    from segwright.explain.cost import batch_work
+    from segwright.planning.wording import duration
+
+    tried = try_out(asked, task, budget)
+    speed = tried.speed
+    hours = None if speed is None else speed.hours(batch_work(task, int(budget.value("batch_size"))), budget)
+    if not as_json:
+        tried.show(asked.terminal, asked.cases)
+        if speed is not None and hours is not None:
+            asked.terminal.answer(f"Time: the training takes about {duration(hours)} ({speed.source}).\n")
+    return {
+        "budget": budget.to_json(asked.cases),
+        **tried.to_json(asked.cases),
+        "speed": None if speed is None else speed.to_json(),
+        "hours": hours,
+    }
+
+
+def _count_memory(
+    asked: Asked,
+    explained: Sequence[tuple[Task, Explanation, Budget]],
+    said: dict[tuple[str, str], str],
+    *,
+    verbose: bool,
+    as_json: bool,
+) -> list[dict[str, Any]]:
+    """Count what the steps hold, print it in a table, and return the whole explanations for programs."""
+    if all(explanation.size is None for _, explanation, _ in explained):
+        return [explanation.to_json() for _, explanation, _ in explained]
+    from segwright.cli.explain_view import fits_here, show_paragraphs
     from segwright.explain.cost import step_flags
     from segwright.explain.explanation import with_step_memory
     from segwright.explain.fit import memory_here, refuse_absurd
+    from segwright.planning.wording import gigabytes
 
-    full = with_step_memory(explanation, asked.plan, asked.description, flags=step_flags(budget))
-    steps, here = full.steps, memory_here()
+    here = memory_here()
+    full = [with_step_memory(explanation, task, flags=step_flags(budget)) for task, explanation, budget in explained]
+    counted = [each for each in full if each.steps]
     if not as_json:
-        new = full.paragraphs[len(explanation.paragraphs) :]
-        _show_paragraphs(asked.terminal, replace(full, paragraphs=new), told, title=f"{full.configuration}: memory")
-        asked.terminal.answer(fits_here(steps, here, explanation.numbers["gpu_memory_gb"]))
-    refuse_absurd(steps["cuda"].total, f"batch_size {budget.value('batch_size')} of '{full.configuration}'")
-    return {**full.to_json(), "fits_here": {device: steps[device].total <= there for device, there in here.items()}}
-
-
-def _show_paragraphs(
-    terminal: Terminal, explanation: Explanation, told: dict[tuple[str, str], str], title: str | None = None
-) -> None:
-    """Print an explanation, less what was said in the same words of a configuration before it."""
-    name = explanation.configuration
-    title = title or name
-    terminal.answer(f"\n{title}\n{'=' * len(title)}")
-    same: dict[str, list[str]] = {}
-    for paragraph in explanation.paragraphs:
-        before = told.setdefault((paragraph.topic, paragraph.text), name)
-        if before == name:
-            terminal.answer(f"{paragraph.topic}: {paragraph.text}")
-        else:
-            same.setdefault(before, []).append(paragraph.topic)
-    for before, topics in same.items():
-        terminal.answer(f"As for {before}: {', '.join(topics)}.")
+        rows = [
+            [
+                each.configuration,
+                *(gigabytes(each.steps[device].total) for device in ("cuda", "cpu")),
+                fits_here(each.steps, here, each.numbers["gpu_memory_gb"]),
+            ]
+            for each in counted
+        ]
+        columns = ["configuration", "GPU, mixed precision", "CPU", ""]
+        asked.terminal.table(columns, rows, title="Memory of a training step", answer=True)
+        for each, (_, before, _) in zip(full, explained, strict=True):
+            if verbose:
+                new = each.paragraphs[len(before.paragraphs) :]
+                show_paragraphs(asked.terminal, replace(each, paragraphs=new), said)
+    for each, (_, _, budget) in zip(full, explained, strict=True):
+        if each.steps:
+            needed = each.steps["cuda"].total
+            refuse_absurd(needed, f"batch_size {budget.value('batch_size')} of '{each.configuration}'")
+    return [
+        {**each.to_json(), "fits_here": {device: each.steps[device].total <= there for device, there in here.items()}}
+        if each.steps
+        else each.to_json()
+        for each in full
+    ]
 
 
 def _answer_edit(
@@ -243,19 +281,14 @@ def _answer_edit(
     if save is not None:
         _check_name(asked.plan, save)
     edited = apply_edits(
-        asked.plan,
-        name,
-        edits,
-        name=_free_name(asked.plan, name) if save is None else save,
-        fingerprint=asked.fingerprint,
+        asked.task(name), edits, asked.fingerprint, name=_free_name(asked.plan, name) if save is None else save
     )
-    budgets = asked.budget(edited.plan, name), asked.budget(edited.plan, edited.name)
+    budgets = asked.budget(edited.before), asked.budget(edited.after)
     _refuse_overruled(edited, budgets[1])
-    tried = try_out(asked, edited.plan, edited.name, budgets[1], inherits_from=name)
+    tried = try_out(asked, edited.after, budgets[1], inherits_from=edited.before)
     answer = what_if(
         edited,
         asked.fingerprint,
-        asked.description,
         budgets=budgets,
         num_training_cases=asked.cases,
         gpu_memory_gb=asked.gpu_memory_gb,
@@ -282,7 +315,7 @@ def _show_edit(asked: Asked, answer: WhatIf, tried: Tried, saved_to: Path | None
     if saved_to is None:
         show_snippet(asked.terminal, answer)
     else:
-        asked.terminal.answer(f"\nSaved as configuration {answer.edited.name} in {saved_to}.")
+        asked.terminal.answer(f"\nSaved as configuration {answer.edited.after.configuration.name} in {saved_to}.")
 
 
 def _refuse_save_alone(save: str | None) -> None:
@@ -350,20 +383,8 @@ def _check_name(plan: Plan, name: str) -> None:
 
 def _save(asked: Asked, edited: Edited) -> Path:
     path = Path(asked.plan.where)
-    edited.plan.write(path)
+    edited.after.plan.write(path)
     return path
-
-
-def show_budget(terminal: Terminal, budget: Budget, cases: int) -> None:
-    """Print the budget as a table, and in a sentence what it means."""
-    from segwright.planning.wording import count
-
-    terminal.table(["setting", "value", "from"], [list(row) for row in budget.rows()], title="Budget", answer=True)
-    terminal.answer(
-        f"An epoch is {budget.value('num_iterations_per_epoch'):,} iterations, whatever the size of the data set, so "
-        f"the training is {budget.total_iterations:,} iterations: {budget.samples:,} patches, as many as "
-        f"{budget.passes_over(cases):,.1f} passes over {count(cases, 'training case')}."
-    )
 
 
 def _existing(path: Path) -> Path:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segwright.fingerprint import Fingerprint
     from segwright.planning import Plan
     from segwright.planning.budget import Budget
+    from segwright.task import Task
 
 # of the memory that a step holds, a process takes this much: what the allocators of CPU and CUDA keep
 KEPT_BY_ALLOCATOR = {"cpu": 1.4, "cuda": 1.1, "mps": 1.1}
@@ -46,16 +47,25 @@ class Asked:
         """Training cases of the first fold."""
         return training_cases(self.location.preprocessed, len(self.fingerprint.spacings_mm))
 
-    def budget(self, plan: Plan, name: str, flags: Mapping[str, Any] | None = None) -> Budget:
+    def task(self, name: str) -> Task:
+        """A configuration of the plan, on the data."""
+        from segwright.task import Task
+
+        return Task.of(self.plan, name, self.description)
+
+    def budget(self, task: Task, flags: Mapping[str, Any] | None = None) -> Budget:
         """The budget of a configuration."""
         from segwright.planning.budget import resolve_budget
 
+        name = task.configuration.name
         return resolve_budget(
-            plan=plan.configuration(name).raw,
-            trainer=_class_settings(self.trainer, plan, name, self.description.raw),
+            plan=task.configuration.raw,
+            trainer=_class_settings(self.trainer, task),
             flags=self.flags if flags is None else flags,
             # what an edit makes is not in the file
-            plan_where=f"{plan.where}, configuration '{name}'" if name in self.plan.configuration_names else "--set",
+            plan_where=f"{self.plan.where}, configuration '{name}'"
+            if name in self.plan.configuration_names
+            else "--set",
         )
 
 
@@ -90,30 +100,28 @@ class Tried:
         return {"measurement": None if self.measured is None else self.measured.to_json(), "max_batch": largest}
 
 
-def try_out(asked: Asked, plan: Plan, name: str, budget: Budget, *, inherits_from: str | None = None) -> Tried:
+def try_out(asked: Asked, task: Task, budget: Budget, *, inherits_from: Task | None = None) -> Tried:
     """Measure and search as asked."""
-    measured = _measure(asked, plan, name) if asked.measure else None
-    largest = _search(asked, plan, name, budget) if asked.max_batch else None
+    measured = _measure(asked, task) if asked.measure else None
+    largest = _search(asked, task, budget) if asked.max_batch else None
     if measured is not None and measured.seconds_per_iteration is not None:
-        speed = _measured_speed(asked, plan, name, measured)
+        speed = _measured_speed(task, measured)
     else:
-        speed = _recorded_speed(asked, inherits_from or name)
+        speed = _recorded_speed(asked, inherits_from or task)
     model, largest_budget = None, None
     if measured is not None:
-        model = _model_bytes(asked, plan, name, budget, measured.batch_size)
+        model = _model_bytes(asked, task, budget, measured.batch_size)
     if largest is not None:
-        largest_budget = asked.budget(plan, name, {**asked.flags, "batch_size": max(largest.batch_size, 1)})
+        largest_budget = asked.budget(task, {**asked.flags, "batch_size": max(largest.batch_size, 1)})
     return Tried(measured, largest, speed, model, largest_budget)
 
 
-def _measure(asked: Asked, plan: Plan, name: str) -> StepMeasurement:
+def _measure(asked: Asked, task: Task) -> StepMeasurement:
     from segwright.explain.step_measurement import measure_step
 
-    asked.terminal.note(f"Taking training steps of {name} on {asked.device} ...")
+    asked.terminal.note(f"Taking training steps of {task.configuration.name} on {asked.device} ...")
     return measure_step(
-        plan,
-        name,
-        asked.description,
+        task,
         device=str(asked.device),
         flags=asked.flags,
         trainer=asked.trainer,
@@ -121,16 +129,14 @@ def _measure(asked: Asked, plan: Plan, name: str) -> StepMeasurement:
     )
 
 
-def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch:
+def _search(asked: Asked, task: Task, budget: Budget) -> LargestBatch:
     from segwright.cli.explain_view import show_trial
     from segwright.explain.max_batch import largest_batch
     from segwright.explain.step_measurement import measure_step
 
     def try_batch(batch_size: int) -> StepMeasurement:
         return measure_step(
-            plan,
-            name,
-            asked.description,
+            task,
             device=str(asked.device),
             flags={**asked.flags, "batch_size": batch_size},
             trainer=asked.trainer,
@@ -138,21 +144,21 @@ def _search(asked: Asked, plan: Plan, name: str, budget: Budget) -> LargestBatch
             held_memory=False,
         )
 
-    asked.terminal.note(f"Searching the largest batch of {name} that fits {asked.device} ...")
-    first = first_guess(asked, plan, name, budget)
+    asked.terminal.note(f"Searching the largest batch of {task.configuration.name} that fits {asked.device} ...")
+    first = first_guess(asked, task, budget)
     return largest_batch(try_batch, first=first, told=lambda trial: show_trial(asked.terminal, trial))
 
 
-def first_guess(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
+def first_guess(asked: Asked, task: Task, budget: Budget) -> int:
     """The largest batch that fits the memory by what torch counts."""
     from segwright.explain.fit import largest_batch_within
 
-    if not plan.configuration(name).architecture.is_computable:
+    if not task.configuration.architecture.is_computable:
         return int(budget.value("batch_size"))
     kind = str(asked.device).partition(":")[0]
 
     def taken(batch_size: int) -> int:
-        return int((_model_bytes(asked, plan, name, budget, batch_size) or 0) * KEPT_BY_ALLOCATOR[kind])
+        return int((_model_bytes(asked, task, budget, batch_size) or 0) * KEPT_BY_ALLOCATOR[kind])
 
     return max(1, largest_batch_within(_free_bytes(asked), taken))
 
@@ -167,28 +173,20 @@ def _free_bytes(asked: Asked) -> int:
     return free - (LIBRARIES_BYTES if device.type == "cpu" else 0)
 
 
-def _model_bytes(asked: Asked, plan: Plan, name: str, budget: Budget, batch_size: int) -> int | None:
+def _model_bytes(asked: Asked, task: Task, budget: Budget, batch_size: int) -> int | None:
     """What the step should hold on the device; None for a network that cannot be computed."""
     from segwright.explain.cost import step_flags, step_memory
 
-    if not plan.configuration(name).architecture.is_computable:
+    if not task.configuration.architecture.is_computable:
         return None
     return step_memory(
-        plan,
-        name,
-        asked.description,
+        task,
         str(asked.device).partition(":")[0],
         flags={**step_flags(budget), "batch_size": batch_size},
     ).total
 
 
-def work_of(asked: Asked, plan: Plan, name: str, budget: Budget) -> int:
-    from segwright.explain.cost import batch_work
-
-    return batch_work(plan.configuration(name), asked.description, int(budget.value("batch_size")))
-
-
-def _measured_speed(asked: Asked, plan: Plan, name: str, measured: StepMeasurement) -> Speed | None:
+def _measured_speed(task: Task, measured: StepMeasurement) -> Speed | None:
     from segwright.explain.cost import batch_work
     from segwright.explain.what_if import Speed
 
@@ -196,25 +194,25 @@ def _measured_speed(asked: Asked, plan: Plan, name: str, measured: StepMeasureme
         return None
     return Speed(
         seconds_per_iteration=measured.seconds_per_iteration,
-        multiplications=batch_work(plan.configuration(name), asked.description, measured.batch_size),
+        multiplications=batch_work(task, measured.batch_size),
         source=f"by the step measured on {measured.device}, loading and augmentation aside",
     )
 
 
-def _recorded_speed(asked: Asked, name: str) -> Speed | None:
+def _recorded_speed(asked: Asked, task: Task) -> Speed | None:
     """The speed of the newest training of the configuration, where there is one."""
     from segwright.explain.cost import batch_work
     from segwright.explain.what_if import VALIDATION_SHARE, Speed
     from segwright.training.recorded_speed import recorded_speed
 
-    recorded = recorded_speed(asked.location.results, asked.plan.plans_name, name)
+    recorded = recorded_speed(asked.location.results, asked.plan.plans_name, task.configuration.name)
     if recorded is None:
         return None
     iterations = recorded.iterations_per_epoch + VALIDATION_SHARE * recorded.val_iterations_per_epoch
     return Speed(
         seconds_per_iteration=recorded.seconds_per_epoch / iterations,
-        multiplications=batch_work(asked.plan.configuration(name), asked.description, recorded.batch_size),
-        source=f"by the last training of {name}, on {recorded.device}",
+        multiplications=batch_work(task, recorded.batch_size),
+        source=f"by the last training of {task.configuration.name}, on {recorded.device}",
     )
 
 
@@ -228,10 +226,11 @@ def training_cases(preprocessed: Path, num_cases: int) -> int:
     return num_cases - -(-num_cases // 5) if num_cases >= 5 else num_cases
 
 
-def _class_settings(trainer: str | None, plan: Plan, configuration: str, dataset_json: Any) -> dict[str, Any]:
+def _class_settings(trainer: str | None, task: Task) -> dict[str, Any]:
     if trainer is None:
         return {}
     import torch
 
     trainer_class = trainer_class_of(trainer)
-    return trainer_class(plan.raw, configuration, 0, dataset_json, device=torch.device("cpu")).user_settings()
+    plan, name, description = task.plan.raw, task.configuration.name, task.description.raw
+    return trainer_class(plan, name, 0, description, device=torch.device("cpu")).user_settings()

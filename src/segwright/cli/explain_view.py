@@ -1,4 +1,4 @@
-"""What `segwright explain` says of measurements, of the largest batch and of edits."""
+"""What `segwright explain` prints: tables of decisions, budgets, measurements, the largest batch and edits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from segwright.planning.wording import GIB, count, duration, gigabytes
 if TYPE_CHECKING:
     from segwright.cli.console import Terminal
     from segwright.explain.cost import StepMemory
+    from segwright.explain.explanation import Explanation
     from segwright.explain.max_batch import LargestBatch
     from segwright.explain.step_measurement import StepMeasurement
     from segwright.explain.what_if import WhatIf
@@ -44,22 +45,58 @@ def _against_model(peak: int, model: int | None) -> str:
     if model is None:
         return ""
     return (
-        f"; our model says {gigabytes(model)}, {abs(100 * (model / peak - 1)):.0f} % "
-        f"{'less' if model < peak else 'more'}"
+        f"; counted were {gigabytes(model)}, {abs(100 * (model / peak - 1)):.0f} % {'less' if model < peak else 'more'}"
     )
 
 
 def fits_here(steps: Mapping[str, StepMemory], here: Mapping[str, int], gpu_memory_gb: float) -> str:
     """Say where a step fits: the GPU that was planned for, and the devices of this machine with their free bytes."""
     places = [
-        (steps["cuda"].total, int(gpu_memory_gb * GIB), f"the {gpu_memory_gb:g} GB of GPU memory planned for"),
+        (steps["cuda"].total, int(gpu_memory_gb * GIB), f"the {gpu_memory_gb:g} GB planned for"),
         *(
             (steps[device].total, there, f"this machine's {device.upper()} ({gigabytes(there)} free)")
             for device, there in here.items()
         ),
     ]
-    told = [f"{'fits' if taken <= there else 'does not fit'} {where}" for taken, there, where in places]
-    return f"It {'; '.join(told)}."
+    said = {
+        verb: [where for taken, there, where in places if (taken <= there) is fits]
+        for verb, fits in (("does not fit", False), ("fits", True))
+    }
+    return "; ".join(f"{verb} {' and '.join(where)}" for verb, where in said.items() if where)
+
+
+def show_rows(terminal: Terminal, explanation: Explanation) -> None:
+    """Print the decisions of a configuration as a table."""
+    rows = [[row.decision, row.value, row.reason] for row in explanation.rows]
+    terminal.table(["decision", "value", "reason"], rows, title=explanation.configuration, answer=True)
+
+
+def show_paragraphs(terminal: Terminal, explanation: Explanation, said: dict[tuple[str, str], str]) -> None:
+    """Print the paragraphs, less what was said in the same words of a configuration before it."""
+    same: dict[str, list[str]] = {}
+    for paragraph in explanation.paragraphs:
+        before = said.setdefault((paragraph.topic, paragraph.text), explanation.configuration)
+        if before == explanation.configuration:
+            terminal.answer(f"{paragraph.topic}: {paragraph.text}")
+        else:
+            same.setdefault(before, []).append(paragraph.topic)
+    for before, topics in same.items():
+        terminal.answer(f"As for {before}: {', '.join(topics)}.")
+
+
+def show_budget(terminal: Terminal, budget: Budget, cases: int, *, like: Budget | None = None) -> None:
+    """Print the budget as a table, or what differs from one that was printed, and in a sentence what it means."""
+    if like is None:
+        terminal.table(["setting", "value", "from"], [list(row) for row in budget.rows()], title="Budget", answer=True)
+    else:
+        shown = set(like.rows())
+        other = ", ".join(f"{row[0]} {row[1]} ({row[2]})" for row in budget.rows() if row not in shown)
+        terminal.answer(f"Budget: as above{f', but {other}' if other else ''}.")
+    terminal.answer(
+        f"An epoch is {budget.value('num_iterations_per_epoch'):,} iterations, whatever the size of the data set, so "
+        f"the training is {budget.total_iterations:,} iterations: {budget.samples:,} patches, as many as "
+        f"{budget.passes_over(cases):,.1f} passes over {count(cases, 'training case')}."
+    )
 
 
 def show_trial(terminal: Terminal, trial: StepMeasurement) -> None:
@@ -96,10 +133,16 @@ def show_largest_batch(terminal: Terminal, largest: LargestBatch, budget: Budget
 
 def show_what_if(terminal: Terminal, answer: WhatIf) -> None:
     """Print the answer."""
+    name = answer.edited.before.configuration.name
     edits = ", ".join(f"{key} = {value}" for key, value in answer.edited.edits.items())
-    title = f"{answer.edited.inherits_from} with {edits}"
-    terminal.answer(f"\n{title}\n{'=' * len(title)}")
-    for sentence in answer.sentences():
+    terminal.table(["", "now", "edited"], answer.rows(), title=f"{name} with {edits}", answer=True)
+    verdict, *more = answer.sentences()
+    terminal.answer(verdict)
+    if answer.speed is None:
+        terminal.answer("For hours, give --measure or train an epoch.")
+    else:
+        terminal.answer(f"Hours {answer.speed.source}, in proportion to the multiplications in the network.")
+    for sentence in more:
         terminal.answer(f"- {sentence}")
 
 

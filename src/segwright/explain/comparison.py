@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from segwright.errors import PlanError, message
@@ -17,8 +18,8 @@ from segwright.planning.planner import make_plan
 from segwright.planning.presets import DEFAULT_PLANNER, PLANNERS
 
 if TYPE_CHECKING:
-    from segwright.dataset.description import DatasetDescription
     from segwright.fingerprint import Fingerprint
+    from segwright.task import Task
 
 # keys that say how the entry is written, not what it holds
 _SPELLING_KEYS = ("inherits_from", "architecture._kw_requires_import")
@@ -57,42 +58,24 @@ class Replanned:
     differences: tuple[Difference, ...]
 
 
-def plan_again(
-    plan: Plan,
-    fingerprint: Fingerprint,
-    description: DatasetDescription,
-    configuration: Configuration,
-    *,
-    gpu_memory_gb: float | None = None,
-) -> Replanned:
+def plan_again(task: Task, fingerprint: Fingerprint, *, gpu_memory_gb: float | None = None) -> Replanned:
     """Run the plan's planner once more and compare. `gpu_memory_gb` is the planner's own where it is None.
 
     Raises:
         PlanError: where the data cannot be planned, or have other channels than the configuration normalises.
     """
-    _check_channels(plan, description, configuration)
+    plan, configuration, description = task.plan, task.configuration, task.description
+    _check_channels(task)
     known = plan.experiment_planner_used in PLANNERS
     preset = PLANNERS[plan.experiment_planner_used if known else DEFAULT_PLANNER]
-    decisions = decide(fingerprint, description, preset=preset, gpu_memory_gb=gpu_memory_gb)
+    decide_on = partial(decide, fingerprint, description, preset=preset, gpu_memory_gb=gpu_memory_gb)
+    decisions = decide_on()
     own_spacing = _own_spacing(plan, decisions)
     if own_spacing is not None:
-        decisions = decide(
-            fingerprint,
-            description,
-            preset=preset,
-            gpu_memory_gb=gpu_memory_gb,
-            overwrite_target_spacing_mm=own_spacing,
-        )
+        decisions = decide_on(overwrite_target_spacing_mm=own_spacing)
     suppressed = plan.transpose_forward == (0, 1, 2) != decisions.transpose_forward
     if suppressed:
-        decisions = decide(
-            fingerprint,
-            description,
-            preset=preset,
-            gpu_memory_gb=gpu_memory_gb,
-            overwrite_target_spacing_mm=own_spacing,
-            suppress_transpose=True,
-        )
+        decisions = decide_on(overwrite_target_spacing_mm=own_spacing, suppress_transpose=True)
     planned = make_plan(
         fingerprint,
         description,
@@ -112,17 +95,17 @@ def plan_again(
         decisions=decisions,
         plan=planned,
         ancestor=ancestor,
-        network=_network(decisions, ancestor, configuration, description.num_training),
+        network=_network(decisions, ancestor, task),
         differences=() if ancestor is None else _differences(configuration, planned.configuration(ancestor)),
     )
 
 
-def _check_channels(plan: Plan, description: DatasetDescription, configuration: Configuration) -> None:
-    schemes, channels = configuration.normalization_schemes, description.channel_names
+def _check_channels(task: Task) -> None:
+    schemes, channels = task.configuration.normalization_schemes, task.description.channel_names
     if len(schemes) != len(channels):
         raise PlanError(
             message(
-                f"{plan.where}, configuration '{configuration.name}', key 'normalization_schemes'",
+                f"{task.plan.where}, configuration '{task.configuration.name}', key 'normalization_schemes'",
                 expected=f"{len(channels)}, one for each channel of the images ({', '.join(channels)})",
                 got=f"{len(schemes)}: {', '.join(schemes)}",
                 remedy="Correct it, or let the planner write the file again.",
@@ -142,7 +125,7 @@ def _own_spacing(plan: Plan, decisions: PlanningDecisions) -> tuple[float, ...] 
     if not isinstance(entry, Sequence) or len(entry) != 3 or not all(is_number(mm) and mm > 0 for mm in entry):
         return None
     spacing = tuple(entry[axis] for axis in plan.transpose_backward)
-    return None if _same(spacing, decisions.target.spacing_mm) else spacing
+    return None if same(spacing, decisions.target.spacing_mm) else spacing
 
 
 def _ancestor(plan: Plan, name: str, planned: Plan) -> str | None:
@@ -152,32 +135,31 @@ def _ancestor(plan: Plan, name: str, planned: Plan) -> str | None:
     return current
 
 
-def _network(
-    decisions: PlanningDecisions, ancestor: str | None, configuration: Configuration, num_training: int
-) -> NetworkDecision:
+def _network(decisions: PlanningDecisions, ancestor: str | None, task: Task) -> NetworkDecision:
+    configuration = task.configuration
     lowres = decisions.lowres.network if decisions.lowres else None
     fullres = decisions.fullres
     by_name = {"2d": decisions.two_d, "3d_lowres": lowres, "3d_fullres": fullres, "3d_cascade_fullres": fullres}
     decided = by_name.get(ancestor or "")
-    if decided is not None and _same(decided.spacing_mm, configuration.spacing_mm):
+    if decided is not None and same(decided.spacing_mm, configuration.spacing_mm):
         return decided
     median = configuration.median_image_size_in_voxels
     return decide_network(
         configuration.spacing_mm,
         median,
-        dataset_voxels=voxels_of_dataset(decisions, configuration, num_training),
+        dataset_voxels=voxels_of_dataset(decisions, task),
         num_labels=decisions.num_label_entries,
         preset=decisions.preset,
         gpu_memory_gb=decisions.gpu_memory_gb,
     )
 
 
-def voxels_of_dataset(decisions: PlanningDecisions, configuration: Configuration, num_training: int) -> float:
+def voxels_of_dataset(decisions: PlanningDecisions, task: Task) -> float:
     """Voxels of all training images at a configuration's spacing; of slices, as many as the planner has."""
-    median = math.prod(configuration.median_image_size_in_voxels)
-    if configuration.is_2d:
+    median = math.prod(task.configuration.median_image_size_in_voxels)
+    if task.configuration.is_2d:
         return decisions.dataset_voxels * median / math.prod(decisions.two_d.median_shape)
-    return float(median * num_training)
+    return float(median * task.description.num_training)
 
 
 def _differences(configuration: Configuration, planned: Configuration) -> tuple[Difference, ...]:
@@ -185,7 +167,7 @@ def _differences(configuration: Configuration, planned: Configuration) -> tuple[
     changed = (
         Difference(key, value, expected.get(key))
         for key, value in own.items()
-        if not _same(value, expected.get(key))
+        if not same(value, expected.get(key))
         and not (key.endswith("network_class_name") and _same_class(key, own, expected))
     )
     missing = (
@@ -223,9 +205,10 @@ def _flat(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield name, value
 
 
-def _same(first: Any, second: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
+    """Whether two values of a plan mean the same: lists or tuples, 1 or 1.0."""
     if isinstance(first, Sequence) and isinstance(second, Sequence) and not isinstance(first, str):
-        return len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
+        return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
     if isinstance(first, float) and isinstance(second, (int, float)):
         return math.isclose(first, second, rel_tol=1e-9)
     return bool(first == second)

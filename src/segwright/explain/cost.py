@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from segwright.planning.memory import feature_maps, multiplications
 
 if TYPE_CHECKING:
-    from segwright.dataset.description import DatasetDescription
     from segwright.planning.budget import Budget
     from segwright.planning.configuration import Configuration
-    from segwright.planning.plan import Plan
+    from segwright.task import Task
 
 
 @dataclass(frozen=True)
@@ -40,29 +39,6 @@ class StepMemory:
         return {**asdict(self), "total": self.total}
 
 
-def num_network_inputs(configuration: Configuration, description: DatasetDescription) -> int:
-    """Channels that enter the network: the images', and in a cascade one for each label of the stage before."""
-    cascade = 0 if configuration.previous_stage is None else len(description.labels.foreground_labels)
-    return len(description.channel_names) + cascade
-
-
-def not_trained_yet(configuration: Configuration, description: DatasetDescription) -> str | None:
-    """Say in a sentence what of a configuration this version cannot train; None where it can."""
-    labels = description.labels
-    found = {
-        "regions": labels.has_regions,
-        "an ignore label": labels.ignore_label is not None,
-        "a configuration that refines a previous stage": configuration.previous_stage is not None,
-    }
-    named = [what for what, is_there in found.items() if is_there]
-    if not named:
-        return None
-    return (
-        f"This version cannot train {' or '.join(named)} yet, so iterations and hours are those of a training that it "
-        "would refuse; nnunetv2 can, from the same preprocessed folder."
-    )
-
-
 def planned_elements(configuration: Configuration, num_label_entries: int) -> int:
     """Elements of the feature maps of one sample, as the planner counts them for so many entries in dataset.json's
     `labels`."""
@@ -83,14 +59,7 @@ def step_flags(budget: Budget) -> dict[str, Any]:
     return {"batch_size": budget.value("batch_size"), "recipe": budget.recipe.name}
 
 
-def step_memory(
-    plan: Plan,
-    configuration: str,
-    description: DatasetDescription,
-    device: str,
-    *,
-    flags: Mapping[str, Any] | None = None,
-) -> StepMemory:
+def step_memory(task: Task, device: str, *, flags: Mapping[str, Any] | None = None) -> StepMemory:
     """Count the bytes of a training step on a type of device (`cpu`, `cuda`, `mps`), which imports torch.
 
     `flags` are settings that overrule the plan's.
@@ -100,17 +69,17 @@ def step_memory(
     from segwright.explain.step_measurement import make_trainer
     from segwright.explain.step_memory import count_step_memory
 
-    return count_step_memory(make_trainer(plan.raw, configuration, description.raw, flags=flags), device=device)
+    return count_step_memory(make_trainer(task, flags=flags), device=device)
 
 
-def batch_work(configuration: Configuration, description: DatasetDescription, batch_size: int) -> int:
+def batch_work(task: Task, batch_size: int) -> int:
     """Multiplications of one batch, forward; of a network that cannot be computed the patches, to which they are in
     proportion."""
-    if not configuration.architecture.is_computable:
+    if not task.configuration.architecture.is_computable:
         return batch_size
     return batch_size * multiplications(
-        configuration.architecture,
-        patch_size=configuration.patch_size,
-        num_input_channels=num_network_inputs(configuration, description),
-        num_outputs=description.labels.num_outputs,
+        task.configuration.architecture,
+        patch_size=task.configuration.patch_size,
+        num_input_channels=task.num_inputs,
+        num_outputs=task.num_outputs,
     )

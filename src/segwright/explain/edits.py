@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segwright.errors import PlanError, SettingsError, message
+from segwright.explain.comparison import same
 from segwright.planning.architecture import BLOCKS_KEY
 from segwright.planning.budget import SETTING_NAMES
 from segwright.planning.configuration import Configuration
 from segwright.planning.decisions import MAX_FEATURES
 from segwright.planning.fields import is_whole
-from segwright.planning.plan import Plan
 from segwright.planning.presets import PLANNERS, decoder_convs, encoder_blocks
 from segwright.planning.spacing import median_shape_at
 from segwright.planning.topology import MIN_FEATURE_MAP_EDGE, choose_topology
 from segwright.planning.wording import sizes
+from segwright.task import Task
 
 if TYPE_CHECKING:
     from segwright.fingerprint import Fingerprint
+    from segwright.planning.plan import Plan
 
 DATA_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm")
 NETWORK_KEYS = (
@@ -42,26 +44,22 @@ _PLANNER_OF_KIND = {"plain": "ExperimentPlanner", "residual": "ResEncUNetPlanner
 
 @dataclass(frozen=True)
 class Edited:
-    """A separate configuration: `entry` is what to add to the plans file under `name`, `plan` the plan with it.
+    """A separate configuration: `entry` is what to add to the plans file for it, which `after.plan` holds.
 
     `adapted` says what had to follow from the edits and was changed with them. `needs_preprocessing` is True where the
-    training data are no longer those of the configuration it inherits from, `median_is_scaled` where the median image
-    at another spacing was computed from the present one, for lack of the images' own shapes.
+    training data are no longer those of the configuration that it inherits from.
     """
 
-    plan: Plan
-    name: str
-    inherits_from: str
+    before: Task
+    after: Task
     edits: Mapping[str, Any]
     entry: Mapping[str, Any]
     adapted: tuple[str, ...]
     needs_preprocessing: bool
-    median_is_scaled: bool = False
 
-    @property
-    def configuration(self) -> Configuration:
-        """The edited configuration."""
-        return self.plan.configuration(self.name)
+
+def _refused(key: str, *, expected: str, got: Any, remedy: str) -> PlanError:
+    return PlanError(message(f"--set, key '{key}'", expected=expected, got=got, remedy=remedy))
 
 
 def parse_edits(texts: Sequence[str]) -> dict[str, Any]:
@@ -79,14 +77,9 @@ def parse_edits(texts: Sequence[str]) -> dict[str, Any]:
             )
         if key not in EDITABLE:
             near = difflib.get_close_matches(key, EDITABLE, n=3, cutoff=0.5)
-            raise SettingsError(
-                message(
-                    f"--set, key '{key}'",
-                    expected=f"one of {', '.join(EDITABLE)}",
-                    got=repr(key),
-                    remedy=f"Did you mean {' or '.join(near)}?" if near else "Choose one of them.",
-                )
-            )
+            remedy = f"Did you mean {' or '.join(near)}?" if near else "Choose one of them."
+            where, expected = f"--set, key '{key}'", f"one of {', '.join(EDITABLE)}"
+            raise SettingsError(message(where, expected=expected, got=repr(key), remedy=remedy))
         parsed = _value(value)
         edits[key] = [parsed] if key in _LIST_KEYS and not isinstance(parsed, list) else parsed
     return edits
@@ -99,152 +92,110 @@ def _value(text: str) -> Any:
         return [_value(part.strip()) for part in text.split(",")] if "," in text else text
 
 
-def apply_edits(
-    plan: Plan, configuration: str, edits: Mapping[str, Any], *, name: str, fingerprint: Fingerprint | None = None
-) -> Edited:
-    """Make a configuration that inherits from another one and differs in the edits and what must follow from them.
+def apply_edits(task: Task, edits: Mapping[str, Any], fingerprint: Fingerprint, *, name: str) -> Edited:
+    """Make a configuration that inherits from the task's and differs in the edits and what must follow from them.
 
     A patch that the network's strides do not divide gets the network that the planner would give it. Another number of
-    stages cuts the lowest ones off, or halves the axes again that are long enough. The `fingerprint` says how large the
-    images are at another spacing.
+    stages cuts the lowest ones off, or pools the axes again that are long enough.
 
     Raises:
         PlanError: an edit is not possible; names the key.
     """
-    present = plan.configuration(configuration)
-    asked = Plan.from_json(plan.raw, where="--set")
-    entry: dict[str, Any] = {"inherits_from": configuration}
+    plan, present = task.plan, task.configuration
+    asked = type(plan).from_json(plan.raw, where="--set")
+    entry: dict[str, Any] = {"inherits_from": present.name}
     entry.update({key: value for key, value in edits.items() if key not in NETWORK_KEYS})
+    medians = {"median_image_size_in_voxels": list(present.median_image_size_in_voxels)} if "spacing" in entry else {}
     # the values of other keys are looked at before anything follows from them
-    _checked(asked, name, {**entry, "patch_size": list(present.patch_size)}, present)
+    asked.with_configuration(name, {**medians, **entry, "patch_size": list(present.patch_size)}).configuration(name)
     _check_schemes(present, edits)
-    adapted = []
-    needs_preprocessing = any(key in edits and not _same(present.raw.get(key), edits[key]) for key in DATA_KEYS)
+    needs_preprocessing = any(key in edits and not same(present.raw.get(key), edits[key]) for key in DATA_KEYS)
     if needs_preprocessing:
         entry["data_identifier"] = f"{plan.plans_name}_{name}"
-    respaced = "spacing" in edits and not _same(present.spacing_mm, edits["spacing"])
-    if respaced:
+    if "spacing" in edits and not same(present.spacing_mm, edits["spacing"]):
         entry["median_image_size_in_voxels"] = _median_size(plan, present, edits["spacing"], fingerprint)
-    spacing = tuple(edits.get("spacing", present.spacing_mm))
-    patch = _patch(present, edits)
-    architecture, patch, told = _network(present, spacing, patch, edits)
-    adapted += told
+    architecture, patch, adapted = _network(present, edits)
+    entry.pop("patch_size", None)
     if patch != present.patch_size:
         entry["patch_size"] = list(patch)
-    else:
-        entry.pop("patch_size", None)
     if architecture != present.raw["architecture"]:
         entry["architecture"] = architecture
-    _checked(asked, name, entry, present)
+    asked.with_configuration(name, {**medians, **entry}).configuration(name)
     return Edited(
-        plan=plan.with_configuration(name, entry),
-        name=name,
-        inherits_from=configuration,
+        before=task,
+        after=Task.of(plan.with_configuration(name, entry), name, task.description),
         edits=dict(edits),
         entry=entry,
         adapted=tuple(adapted),
         needs_preprocessing=needs_preprocessing,
-        median_is_scaled=respaced and fingerprint is None,
     )
-
-
-def _checked(plan: Plan, name: str, entry: Mapping[str, Any], present: Configuration) -> None:
-    spacing = entry.get("spacing")
-    if spacing is not None:
-        entry = {"median_image_size_in_voxels": list(present.median_image_size_in_voxels), **entry}
-    plan.with_configuration(name, entry).configuration(name)
 
 
 def _check_schemes(present: Configuration, edits: Mapping[str, Any]) -> None:
     channels, schemes = len(present.normalization_schemes), edits.get("normalization_schemes", ())
     if "normalization_schemes" in edits and len(schemes) != channels:
-        raise PlanError(
-            message(
-                "--set, key 'normalization_schemes'",
-                expected=f"{channels}, one for each channel of the images",
-                got=f"{len(schemes)}: {', '.join(schemes)}",
-                remedy=f"At present: {','.join(present.normalization_schemes)}.",
-            )
+        raise _refused(
+            "normalization_schemes",
+            expected=f"{channels}, one for each channel of the images",
+            got=f"{len(schemes)}: {', '.join(schemes)}",
+            remedy=f"At present: {','.join(present.normalization_schemes)}.",
         )
 
 
-def _median_size(
-    plan: Plan, present: Configuration, spacing: Sequence[float], fingerprint: Fingerprint | None
-) -> list[float]:
-    """Median size of the images at a spacing: the planner's, or without a fingerprint the present one scaled."""
-    axes = zip(present.median_image_size_in_voxels, present.spacing_mm, spacing, strict=True)
-    scaled = [round(size * old / new, 1) for size, old, new in axes]
+def _median_size(plan: Plan, present: Configuration, spacing: Sequence[float], fingerprint: Fingerprint) -> list[float]:
+    """Median size of the images at a spacing, as the planner reckons it."""
+    across = 3 - len(spacing)  # of slices, the axis whose size is not asked for
+    asked = (*plan.original_median_spacing_mm[:across], *spacing)
     try:
-        median = scaled if fingerprint is None else _planned_median(plan, spacing, fingerprint)
+        shape = median_shape_at(fingerprint, [asked[axis] for axis in plan.transpose_backward])
+        median = [shape[axis] for axis in plan.transpose_forward[across:]]
     except PlanError:  # it does not name the key
         median = [0.0]
     if min(median) < 1:
-        raise PlanError(
-            message(
-                "--set, key 'spacing'",
-                expected="a spacing at which the median image has a voxel along each axis",
-                got=f"{sizes(spacing)} mm, which leaves {sizes(scaled)} voxels",
-                remedy=f"Choose a finer one; the present is {','.join(f'{mm:g}' for mm in present.spacing_mm)}.",
-            )
+        raise _refused(
+            "spacing",
+            expected="a spacing at which the median image has a voxel along each axis",
+            got=f"{sizes(spacing)} mm",
+            remedy=f"Choose a finer one; the present is {','.join(f'{mm:g}' for mm in present.spacing_mm)}.",
         )
     return median
 
 
-def _planned_median(plan: Plan, spacing: Sequence[float], fingerprint: Fingerprint) -> list[float]:
-    across = 3 - len(spacing)  # of slices, the axis whose size is not asked for
-    asked = (*plan.original_median_spacing_mm[:across], *spacing)
-    shape = median_shape_at(fingerprint, [asked[axis] for axis in plan.transpose_backward])
-    return [shape[axis] for axis in plan.transpose_forward[across:]]
-
-
-def _patch(present: Configuration, edits: Mapping[str, Any]) -> tuple[int, ...]:
-    patch = edits.get("patch_size", list(present.patch_size))
-    dims = len(present.patch_size)
-    whole = all(is_whole(edge) and edge > 0 for edge in patch)
-    if len(patch) != dims or not whole:
-        axes = "y,x" if dims == 2 else "z,y,x"
-        raise PlanError(
-            message(
-                "--set, key 'patch_size'",
-                expected=f"{dims} whole numbers ({axes}) for '{present.name}'",
-                got=",".join(map(str, patch)),
-                remedy=f"The present patch is {','.join(map(str, present.patch_size))}.",
-            )
-        )
-    return tuple(patch)
-
-
-def _network(
-    present: Configuration, spacing: Sequence[float], patch: tuple[int, ...], edits: Mapping[str, Any]
-) -> tuple[dict[str, Any], tuple[int, ...], list[str]]:
-    """The edited entry `architecture`, the patch, and what followed from the edits."""
+def _network(present: Configuration, edits: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[int, ...], list[str]]:
+    """The edited entry `architecture`, the patch, and what followed from the edits, in words."""
     architecture = copy.deepcopy(dict(present.raw["architecture"]))
+    patch, spacing = _patch(present, edits), edits.get("spacing", present.spacing_mm)
     wanted = {key: edits[key] for key in NETWORK_KEYS if key in edits}
     if present.architecture.kind == "other":
-        if wanted:
-            raise PlanError(
-                message(
-                    f"--set, key '{next(iter(wanted))}'",
-                    expected="a network of nnU-Net's, plain or residual",
-                    got=present.architecture.network_class_name,
-                    remedy="Edit the plans file by hand.",
-                )
-            )
+        for key in wanted:
+            expected, got = "a network of nnU-Net's, plain or residual", present.architecture.network_class_name
+            raise _refused(key, expected=expected, got=got, remedy="Edit the plans file by hand.")
         return architecture, patch, []
     _check_blocks_key(present, wanted)
     kwargs = architecture["arch_kwargs"]
-    told = []
-    divided = all(size % stride == 0 for size, stride in zip(patch, present.architecture.total_stride, strict=True))
+    adapted: list[str] = []
     if "strides" in wanted:
         kwargs["n_stages"] = len(wanted["strides"]) if isinstance(wanted["strides"], list) else kwargs["n_stages"]
     elif "n_stages" in wanted:
-        told += _with_stages(kwargs, present, patch, wanted["n_stages"])
-    elif not divided:
-        patch, told = _as_planned(kwargs, present, spacing, patch)
+        adapted = _with_stages(kwargs, present, patch, wanted["n_stages"])
+    elif any(size % stride for size, stride in zip(patch, present.architecture.total_stride, strict=True)):
+        patch, adapted = _as_planned(kwargs, present, spacing, patch)
     if is_whole(wanted.get("features_per_stage")):
         wanted["features_per_stage"] = _features(wanted["features_per_stage"], kwargs["n_stages"], len(patch))
     kwargs.update(wanted)
-    return architecture, patch, told
+    return architecture, patch, adapted
+
+
+def _patch(present: Configuration, edits: Mapping[str, Any]) -> tuple[int, ...]:
+    patch, dims = edits.get("patch_size", list(present.patch_size)), len(present.patch_size)
+    if len(patch) != dims or not all(is_whole(edge) and edge > 0 for edge in patch):
+        raise _refused(
+            "patch_size",
+            expected=f"{dims} whole numbers ({'y,x' if dims == 2 else 'z,y,x'}) for '{present.name}'",
+            got=",".join(map(str, patch)),
+            remedy=f"The present patch is {','.join(map(str, present.patch_size))}.",
+        )
+    return tuple(patch)
 
 
 def _check_blocks_key(present: Configuration, wanted: Mapping[str, Any]) -> None:
@@ -252,13 +203,11 @@ def _check_blocks_key(present: Configuration, wanted: Mapping[str, Any]) -> None
     own = BLOCKS_KEY[present.architecture.kind]
     for key in BLOCKS_KEY.values():
         if key in wanted and key != own:
-            raise PlanError(
-                message(
-                    f"--set, key '{key}'",
-                    expected=f"'{own}', because the network of '{present.name}' is {present.architecture.kind}",
-                    got=f"'{key}'",
-                    remedy=f"Try --set {own}={json.dumps(wanted[key], separators=(',', ':'))}.",
-                )
+            raise _refused(
+                key,
+                expected=f"'{own}', because the network of '{present.name}' is {present.architecture.kind}",
+                got=f"'{key}'",
+                remedy=f"Try --set {own}={json.dumps(wanted[key], separators=(',', ':'))}.",
             )
 
 
@@ -266,54 +215,41 @@ def _as_planned(
     kwargs: dict[str, Any], present: Configuration, spacing: Sequence[float], patch: tuple[int, ...]
 ) -> tuple[tuple[int, ...], list[str]]:
     """Give the network the depth that the planner would choose for the patch, and pad the patch to it."""
-    topology = choose_topology(spacing, patch)
-    total = present.architecture.total_stride
-    nearest = [_multiples(size, stride) for size, stride in zip(patch, total, strict=True)]
-    choices = dict.fromkeys(sizes(near[end] for near in nearest) for end in (0, 1))
-    told = (
-        f"A patch of {sizes(patch)} does not fit this network's strides: its sides must be multiples of "
-        f"{sizes(total)}. With the network as it is, the nearest that works is {' or '.join(choices)}."
-    )
+    topology, total = choose_topology(spacing, patch), present.architecture.total_stride
+    below = [max(size // stride, 1) * stride for size, stride in zip(patch, total, strict=True)]
+    above = [low + stride * (size > low) for size, low, stride in zip(patch, below, total, strict=True)]
+    nearest = " or ".join(dict.fromkeys((sizes(below), sizes(above))))
     if topology.num_stages < 2:
-        raise PlanError(
-            message(
-                "--set, key 'patch_size'",
-                expected=f"sides that can be downsampled, at least {2 * MIN_FEATURE_MAP_EDGE} voxels",
-                got=",".join(map(str, patch)),
-                remedy=told.rpartition(". ")[2],
-            )
+        raise _refused(
+            "patch_size",
+            expected=f"sides that can be pooled, at least {2 * MIN_FEATURE_MAP_EDGE} voxels",
+            got=",".join(map(str, patch)),
+            remedy=f"With the network as it is, the nearest that works is {nearest}.",
         )
     _set_stages(kwargs, present, topology.strides, topology.kernel_sizes)
     return topology.patch_size, [
-        told,
-        f"So it is looked at with the network that the planner would give it: {topology.num_stages} resolutions, which "
-        f"shrink the axes by {sizes(topology.divisor)}, and a patch of {sizes(topology.patch_size)}.",
+        f"This network downsamples by {sizes(total)}, which does not divide a patch of {sizes(patch)}. The answer is "
+        f"for the network that the planner would take: {topology.num_stages} stages, downsampled by "
+        f"{sizes(topology.divisor)}, with a patch of {sizes(topology.patch_size)}. For the present network, the "
+        f"nearest patch is {nearest}."
     ]
 
 
 def _with_stages(kwargs: dict[str, Any], present: Configuration, patch: Sequence[int], stages: Any) -> list[str]:
     architecture = present.architecture
     if not is_whole(stages) or stages < 2:
-        raise PlanError(
-            message(
-                "--set, key 'n_stages'",
-                expected="a whole number of 2 or more",
-                got=repr(stages),
-                remedy=f"The network has {architecture.num_stages} now.",
-            )
-        )
+        remedy = f"The network has {architecture.num_stages} now."
+        raise _refused("n_stages", expected="a whole number of 2 or more", got=repr(stages), remedy=remedy)
     strides, kernels = list(architecture.strides[:stages]), list(architecture.kernel_sizes[:stages])
     while len(strides) < stages:
         edges = _deepest(patch, strides)
         stride = tuple(2 if edge >= 2 * MIN_FEATURE_MAP_EDGE and edge % 2 == 0 else 1 for edge in edges)
         if all(step == 1 for step in stride):
-            raise PlanError(
-                message(
-                    "--set, key 'n_stages'",
-                    expected=f"at most {len(strides)} for a patch of {sizes(patch)}",
-                    got=stages,
-                    remedy=f"The deepest map has {sizes(edges)} voxels and cannot be pooled again; enlarge the patch.",
-                )
+            raise _refused(
+                "n_stages",
+                expected=f"at most {len(strides)} for a patch of {sizes(patch)}",
+                got=stages,
+                remedy=f"The deepest map has {sizes(edges)} voxels and cannot be pooled again; enlarge the patch.",
             )
         strides.append(stride)
         kernels.append(tuple(3 for _ in patch))
@@ -349,12 +285,3 @@ def _set_stages(
 
 def _features(first: int, stages: int, dims: int) -> list[int]:
     return [min(first * 2**stage, max(first, MAX_FEATURES[dims])) for stage in range(stages)]
-
-
-def _multiples(size: int, stride: int) -> tuple[int, int]:
-    below = max(size // stride, 1) * stride
-    return below, below + stride if size > below else below
-
-
-def _same(present: Any, edited: Any) -> bool:
-    return bool(list(present) == list(edited)) if isinstance(edited, list) else bool(present == edited)

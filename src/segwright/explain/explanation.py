@@ -7,23 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from segwright.explain.comparison import Difference, Replanned, plan_again
-from segwright.explain.cost import StepMemory, num_network_inputs, planned_elements, step_memory
-from segwright.explain.words import Subject, memory_paragraphs, paragraphs_for
+from segwright.explain.cost import StepMemory, planned_elements, step_memory
+from segwright.explain.words import Paragraph, Row, Subject, describe_decisions, describe_step_memory
 from segwright.planning.configuration import Configuration
 from segwright.planning.memory import parameter_count
 from segwright.planning.plan import Plan
+from segwright.task import Task
 
 if TYPE_CHECKING:
     from segwright.dataset.description import DatasetDescription
     from segwright.fingerprint import Fingerprint
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A topic in a word or two, and what there is to say about it in plain sentences."""
-
-    topic: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -50,13 +43,17 @@ class NetworkSize:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a configuration is as it is. `size` is None for a network that is not one of nnU-Net's two, and for one
-    of a single stage, which cannot be trained."""
+    """Why a configuration is as it is: `rows` of a table, and `paragraphs` with what the rows leave out.
+
+    `size` is None for a network that is not one of nnU-Net's two, and for one of a single stage, which cannot be
+    trained.
+    """
 
     dataset_name: str
     plans_name: str
     planner: str
     configuration: str
+    rows: tuple[Row, ...]
     paragraphs: tuple[Paragraph, ...]
     differences: tuple[Difference, ...]
     size: NetworkSize | None
@@ -75,6 +72,7 @@ class Explanation:
             "plans_name": self.plans_name,
             "planner": self.planner,
             "configuration": self.configuration,
+            "rows": [asdict(row) for row in self.rows],
             "paragraphs": [asdict(paragraph) for paragraph in self.paragraphs],
             "differences": [difference.to_json() for difference in self.differences],
             "size": None if self.size is None else self.size.to_json(),
@@ -97,72 +95,58 @@ def explain_plan(
     Raises:
         PlanError: where the configuration is wrong, or the data cannot be planned.
     """
-    explanation = explain_decisions(plan, fingerprint, description, configuration, gpu_memory_gb=gpu_memory_gb)
-    return with_step_memory(explanation, plan, description)
+    task = Task.of(plan, configuration, description)
+    return with_step_memory(explain_decisions(task, fingerprint, gpu_memory_gb=gpu_memory_gb), task)
 
 
-def with_step_memory(
-    explanation: Explanation, plan: Plan, description: DatasetDescription, *, flags: Mapping[str, Any] | None = None
-) -> Explanation:
+def with_step_memory(explanation: Explanation, task: Task, *, flags: Mapping[str, Any] | None = None) -> Explanation:
     """Add what a training step holds, which imports torch; `flags` are settings that overrule the plan's."""
     if explanation.size is None:
         return explanation
-    cuda, cpu = (
-        step_memory(plan, explanation.configuration, description, device, flags=flags) for device in ("cuda", "cpu")
-    )
+    cuda, cpu = (step_memory(task, device, flags=flags) for device in ("cuda", "cpu"))
+    row, paragraphs = describe_step_memory(cuda, cpu)
+    place = [each.decision for each in explanation.rows].index("batch size") + 1
     return replace(
         explanation,
-        paragraphs=(*explanation.paragraphs, *(Paragraph(*each) for each in memory_paragraphs(cuda, cpu))),
+        rows=(*explanation.rows[:place], row, *explanation.rows[place:]),
+        paragraphs=(*explanation.paragraphs, *paragraphs),
         size=replace(explanation.size, step_cuda=cuda, step_cpu=cpu),
     )
 
 
-def explain_decisions(
-    plan: Plan,
-    fingerprint: Fingerprint,
-    description: DatasetDescription,
-    configuration: str,
-    *,
-    gpu_memory_gb: float | None = None,
-) -> Explanation:
+def explain_decisions(task: Task, fingerprint: Fingerprint, *, gpu_memory_gb: float | None = None) -> Explanation:
     """Explain as `explain_plan` does, less the memory of a step: without torch."""
-    chosen = plan.configuration(configuration)
-    replanned = plan_again(plan, fingerprint, description, chosen, gpu_memory_gb=gpu_memory_gb)
-    size = _network_size(chosen, replanned, description)
+    plan, configuration = task.plan, task.configuration
+    replanned = plan_again(task, fingerprint, gpu_memory_gb=gpu_memory_gb)
+    size = _network_size(task, replanned)
     subject = Subject(
-        plan=plan,
-        configuration=chosen,
+        task=task,
         fingerprint=fingerprint,
-        description=description,
         replanned=replanned,
         num_parameters=None if size is None else size.num_parameters,
         planned_elements=None if size is None else size.planned_elements,
     )
+    rows, paragraphs = describe_decisions(subject)
     return Explanation(
         dataset_name=plan.dataset_name,
         plans_name=plan.plans_name,
         planner=plan.experiment_planner_used,
-        configuration=configuration,
-        paragraphs=tuple(Paragraph(topic, text) for topic, text in paragraphs_for(subject)),
+        configuration=configuration.name,
+        rows=rows,
+        paragraphs=paragraphs,
         differences=replanned.differences,
         size=size,
-        numbers=_numbers(chosen, replanned),
+        numbers=_numbers(configuration, replanned),
     )
 
 
-def _network_size(
-    configuration: Configuration, replanned: Replanned, description: DatasetDescription
-) -> NetworkSize | None:
-    architecture = configuration.architecture
+def _network_size(task: Task, replanned: Replanned) -> NetworkSize | None:
+    architecture = task.configuration.architecture
     if not architecture.is_computable:
         return None
     return NetworkSize(
-        num_parameters=parameter_count(
-            architecture,
-            num_input_channels=num_network_inputs(configuration, description),
-            num_outputs=description.labels.num_outputs,
-        ),
-        planned_elements=planned_elements(configuration, replanned.decisions.num_label_entries),
+        num_parameters=parameter_count(architecture, num_input_channels=task.num_inputs, num_outputs=task.num_outputs),
+        planned_elements=planned_elements(task.configuration, replanned.decisions.num_label_entries),
         reference_elements=replanned.network.reference_elements,
         reference_batch_size=replanned.network.reference_batch_size,
     )

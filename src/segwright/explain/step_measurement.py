@@ -20,13 +20,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segwright.dataset.description import DatasetDescription
 from segwright.errors import TrainingError, message
 from segwright.parallel import available_memory_bytes
+from segwright.planning.plan import Plan
 from segwright.processes import end_with_parent, signal_name
+from segwright.task import Task
 
 if TYPE_CHECKING:
-    from segwright.dataset import DatasetDescription
-    from segwright.planning.plan import Plan
     from segwright.training.trainer import Trainer
 
 NUM_STEPS = 2
@@ -75,9 +76,7 @@ class StepMeasurement:
 
 
 def measure_step(
-    plan: Plan,
-    configuration: str,
-    description: DatasetDescription,
+    task: Task,
     *,
     device: str = "cpu",
     flags: Mapping[str, Any] | None = None,
@@ -88,9 +87,7 @@ def measure_step(
     """Take training steps of a configuration in a fresh process.
 
     Args:
-        plan: of the data set.
-        configuration: name in the plan.
-        description: of the data set; says how many channels and classes there are.
+        task: what is trained.
         device: as torch names it.
         flags: settings from the command line, `batch_size` and `recipe` among them.
         trainer: `FILE.py:CLASS` of the user's own trainer class.
@@ -102,9 +99,9 @@ def measure_step(
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     request = {
-        "plans": plan.raw,
-        "configuration": configuration,
-        "dataset_json": description.raw,
+        "plans": task.plan.raw,
+        "configuration": task.configuration.name,
+        "dataset_json": task.description.raw,
         "device": device,
         "flags": given,
         "trainer": trainer,
@@ -120,7 +117,7 @@ def measure_step(
         env={"GOMP_SPINCOUNT": "1000", **os.environ},
         check=False,
     )
-    batch_size = int(given.get("batch_size", plan.configuration(configuration).batch_size))
+    batch_size = int(given.get("batch_size", task.configuration.batch_size))
     if run.returncode == 0:
         return StepMeasurement(**json.loads(run.stdout.splitlines()[-1]))
     ended_by = signal_name(run.returncode)
@@ -129,7 +126,7 @@ def measure_step(
         return StepMeasurement(device, batch_size, told)
     raise TrainingError(
         message(
-            f"measuring a step of '{configuration}' on {device}",
+            f"measuring a step of '{task.configuration.name}' on {device}",
             expected="two training steps",
             got=_last_words(run) if ended_by is None else f"a measuring process that was ended by {ended_by}",
             remedy=(
@@ -152,10 +149,9 @@ def main() -> None:
     """Read a request from stdin, answer with a measurement on stdout."""
     request = json.loads(sys.stdin.read())
     end_with_parent(request["parent"])
+    description = DatasetDescription.from_json(request["dataset_json"])
     trainer = make_trainer(
-        request["plans"],
-        request["configuration"],
-        request["dataset_json"],
+        Task.of(Plan.from_json(request["plans"]), request["configuration"], description),
         flags=request["flags"],
         trainer=request["trainer"],
         device=request["device"],
@@ -165,9 +161,7 @@ def main() -> None:
 
 
 def make_trainer(
-    plans: Mapping[str, Any],
-    configuration: str,
-    dataset_json: Mapping[str, Any],
+    task: Task,
     *,
     flags: Mapping[str, Any] | None = None,
     trainer: str | None = None,
@@ -181,7 +175,7 @@ def make_trainer(
     from segwright.training.trainer_class import load_trainer_class
 
     trainer_class = Trainer if trainer is None else load_trainer_class(trainer)
-    made = trainer_class(plans, configuration, 0, dataset_json, device=torch.device(device))
+    made = trainer_class(task.plan.raw, task.configuration.name, 0, task.description.raw, device=torch.device(device))
     made.budget = resolve_budget(plan=made.configuration.raw, trainer=made.user_settings(), flags=flags)
     for name in SETTING_NAMES:
         setattr(made, name, made.budget.value(name))

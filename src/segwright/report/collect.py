@@ -11,6 +11,7 @@ from segwright.dataset import Case, DatasetDescription, RawDataset, find_cases, 
 from segwright.dataset.splits import FILE_NAME as SPLITS_FILE
 from segwright.errors import SegwrightError
 from segwright.evaluation import Summary
+from segwright.explain.explanation import Explanation
 from segwright.fingerprint import FILE_NAME as FINGERPRINT_FILE
 from segwright.fingerprint import Fingerprint
 from segwright.io import ImageReaderWriter, choose_reader, reader_named
@@ -68,7 +69,7 @@ def collect_report(
     created: str = "",
     steps: Sequence[StepTime] = (),
     environment: Sequence[tuple[str, str]] = (),
-    plan_words: Sequence[str] = (),
+    explanation: Explanation | None = None,
     credit: str | None = None,
 ) -> ReportContent:
     """Gather what the folders hold; what they lack is said on the page, with the command that makes it.
@@ -78,7 +79,7 @@ def collect_report(
         created: date and time of the report in words.
         steps: the time that each step took.
         environment: names and values to show beside those of the training's settings.json.
-        plan_words: the planner's explanation, a string a paragraph.
+        explanation: of the plan's configuration.
         credit: source and licence of the data; without it, what dataset.json says.
     """
     gaps: dict[str, Missing] = {}
@@ -94,7 +95,7 @@ def collect_report(
         headline=_headline(scores[0], sources) if scores else None,
         scores=scores,
         data=None if description is None else describe_data(description, _fingerprint(sources, gaps)),
-        plan=None if plan is None else _plan_section(sources, plan, plan_words, gaps),
+        plan=None if plan is None else _plan_section(sources, plan, explanation, gaps),
         training=training,
         steps=tuple(steps),
         environment=(*(Fact(name, value) for name, value in environment), *recorded),
@@ -176,12 +177,12 @@ def _configuration_name(sources: ReportSources) -> str:
 
 
 def _plan_section(
-    sources: ReportSources, plan: Plan, plan_words: Sequence[str], gaps: dict[str, Missing]
+    sources: ReportSources, plan: Plan, explanation: Explanation | None, gaps: dict[str, Missing]
 ) -> PlanSection | None:
     wanted = _configuration_name(sources)
     name = wanted if wanted in plan.configuration_names else plan.configuration_names[0]
     try:
-        return describe_plan(plan.configuration(name), plan.plans_name, plan_words)
+        return describe_plan(plan.configuration(name), plan.plans_name, explanation)
     except SegwrightError as error:
         gaps["plan"] = Missing(str(error), f"segwright plan {sources.dataset_name}")
         return None

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from segwright.explain.words import Row
+
 Role = Literal["best", "median", "worst"]
 Polyline = tuple[tuple[float, float], ...]
 
@@ -38,10 +40,13 @@ class DataSection:
 
 @dataclass(frozen=True)
 class PlanSection:
-    """The plan in words, and its numbers."""
+    """The plan: its decisions with their reasons and folded details, or in words and numbers."""
 
-    paragraphs: tuple[str, ...]
+    paragraphs: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
+    title: str = ""
+    rows: tuple[Row, ...] = ()
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

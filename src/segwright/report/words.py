@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segwright.dataset import DatasetDescription
+from segwright.explain.explanation import Explanation
 from segwright.fingerprint import Fingerprint
 from segwright.planning.plan import Configuration
 from segwright.report.content import DataSection, Fact, PlanSection
@@ -55,10 +56,14 @@ def credit_of(description: DatasetDescription) -> str:
     return " ".join(f"{name}: {str(value).rstrip('.')}." for name, value in parts if value)
 
 
-def describe_plan(configuration: Configuration, plan_name: str, given: Sequence[str] = ()) -> PlanSection:
-    """Say what a configuration does; `given`, the planner's explanation, replaces the short one."""
+def describe_plan(configuration: Configuration, plan_name: str, explanation: Explanation | None = None) -> PlanSection:
+    """Show the decisions of a configuration with their reasons, or without an explanation what it holds."""
+    if explanation is None:
+        return PlanSection(paragraphs=_plan_paragraphs(configuration), facts=_plan_facts(configuration, plan_name))
     return PlanSection(
-        paragraphs=tuple(given) or _plan_paragraphs(configuration), facts=_plan_facts(configuration, plan_name)
+        title=f"{configuration.name} of {plan_name}",
+        rows=explanation.rows,
+        details=tuple(f"{paragraph.topic}: {paragraph.text}" for paragraph in explanation.paragraphs),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segwright.dataset import DatasetDescription, DatasetLocation
 from segwright.errors import MissingFileError, PlanError, message
-from segwright.explain.explanation import explain_plan
+from segwright.explain.explanation import Explanation, explain_plan
 from segwright.fingerprint import FILE_NAME as FINGERPRINT_FILE
 from segwright.fingerprint import Fingerprint
 from segwright.planning import Plan
@@ -56,7 +56,7 @@ def write_page(
         ),
         created=f"{datetime.now():%Y-%m-%d %H:%M}",
         steps=steps,
-        plan_words=_plan_words(location, model, plans),
+        explanation=_explanation(location, model, plans),
         credit=credit,
     )
     write_report(path, content)
@@ -107,13 +107,12 @@ def _trained_fold(location: DatasetLocation, model: ModelFolder | None, wanted: 
     return wanted
 
 
-def _plan_words(location: DatasetLocation, model: ModelFolder | None, plans: str) -> list[str]:
+def _explanation(location: DatasetLocation, model: ModelFolder | None, plans: str) -> Explanation | None:
     files = [location.preprocessed / name for name in (f"{plans}.json", FINGERPRINT_FILE, "dataset.json")]
     if model is None or not all(file.is_file() for file in files):
-        return []
+        return None
     plan, fingerprint, description = Plan.read(files[0]), Fingerprint.read(files[1]), DatasetDescription.read(files[2])
     try:
-        explanation = explain_plan(plan, fingerprint, description, model.configuration_name)
+        return explain_plan(plan, fingerprint, description, model.configuration_name)
     except PlanError:  # the report itself says that the plan is wrong
-        return []
-    return [f"{paragraph.topic}: {paragraph.text}" for paragraph in explanation.paragraphs]
+        return None
