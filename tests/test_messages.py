@@ -28,7 +28,7 @@ from segwright.dataset.groups import read_groups
 from segwright.dataset.splits import create_splits, read_splits, split_for_fold
 from segwright.doctor.check import check
 from segwright.errors import SegwrightError, message
-from segwright.explain.edits import apply_edits, parse_edits
+from segwright.explain.edits import parse_edits
 from segwright.explain.fit import refuse_absurd
 from segwright.inference import Predictor
 from segwright.interop import read_checkpoint, write_checkpoint
@@ -182,7 +182,7 @@ MESSAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "'num_epochs' from the command line",
     ),
     "an edit of an unknown key": (
-        lambda tmp: apply_edits(small_plan(), "3d_fullres", parse_edits(["patchsize=3"]), name="mine"),
+        lambda tmp: parse_edits(["patchsize=3"]),
         "patchsize",
     ),
     "a batch that no device holds": (lambda tmp: refuse_absurd(1 << 60, "batch_size 9"), "batch_size 9"),
