@@ -17,6 +17,7 @@ SegwrightError                    an error the user can fix; the command line pr
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 
 _LONGEST_PART = 1000
@@ -90,3 +91,11 @@ def message(where: object, *, expected: str, got: object, remedy: str) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_PART else text[:_LONGEST_PART] + " ..."
+
+
+def shown_short(value: object) -> str:
+    """Show the beginning of any value, however deep or long."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return f"{type(value).__name__} with a number of too many digits"

@@ -60,3 +60,9 @@ def test_log_survives_a_line_cut_short(tmp_path: Path) -> None:
     events = read_log(log.path)
     assert [event["event"] for event in events] == ["epoch"]
     assert "time" in events[0]
+
+
+def test_numbers_that_are_no_float_are_refused() -> None:
+    for entries in ([10**400], [10**5000]):
+        with pytest.raises(CheckpointError, match=r"logging\.lrs"):
+            History({"lrs": entries})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor
 
 from segwright.dataset import DatasetDescription
-from segwright.errors import CheckpointError, message
+from segwright.errors import CheckpointError, message, shown_short
 from segwright.interop.checkpoint_file import WEIGHTS_KEY, read_with_digest, write_checkpoint
 from segwright.planning.budget import Setting, stored_settings
 from segwright.planning.plan import Plan
 
 OWN_KEY = "segwright"
 NNUNET_TRAINER = "nnUNetTrainer"
+_TOO_LARGE = 1 << 63  # a pickle holds whole numbers that are no float, and that Python does not write
 _ANOTHER = "Use another checkpoint of this training."
 
 
@@ -137,7 +137,7 @@ class Checkpoint:
     def fold(self) -> str | None:
         """The fold that was held out, `all`, or None if the file does not say."""
         fold = self._init_args.get("fold")
-        if fold is not None and not isinstance(fold, (str, Integral)):
+        if fold is not None and not isinstance(fold, str) and not _is_whole(fold):
             raise self._error("init_args.fold", "a whole number or 'all'", fold)
         return None if fold is None else str(fold)
 
@@ -256,16 +256,16 @@ class Checkpoint:
         return int(value)
 
     def _error(self, key: str, expected: str, got: object) -> CheckpointError:
-        shown = got if got == "no such key" else reprlib.repr(got)
+        shown = got if got == "no such key" else shown_short(got)
         return CheckpointError(message(f"{self.where}, key '{key}'", expected=expected, got=shown, remedy=_ANOTHER))
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) < _TOO_LARGE
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return _is_whole(value) or (isinstance(value, Real) and not isinstance(value, Integral))
 
 
 def _plain(value: object) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from segwright.errors import CheckpointError, message
+from segwright.errors import CheckpointError, message, shown_short
 
 KEYS = (
     "mean_fg_dice",
@@ -43,7 +42,7 @@ class History:
                     message(
                         f"{where}, key 'logging.{key}'",
                         expected="a list of numbers, one per epoch",
-                        got=reprlib.repr(entries),
+                        got=shown_short(entries),
                         remedy="Continue from another checkpoint of this fold.",
                     )
                 )
@@ -94,7 +93,10 @@ class History:
 def _numbers(values: object) -> list[Any] | None:
     if not isinstance(values, (list, tuple)) or not all(isinstance(value, Real) for value in values):
         return None
-    return [float(value) for value in values]
+    try:
+        return [float(value) for value in values]
+    except OverflowError:
+        return None
 
 
 def _lists_of_numbers(values: object) -> list[Any] | None:
