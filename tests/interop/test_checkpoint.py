@@ -72,6 +72,7 @@ READERS: dict[str, Callable[[Checkpoint], Any]] = {
     [
         ("weights", {"network_weights": {"a.weight": 3}}, "network_weights.a.weight"),
         ("weights", {"network_weights": {7: torch.ones(1)}}, "network_weights.7"),
+        ("weights", {"network_weights": {"a.weight": torch.ones(1, device="meta")}}, "network_weights.a.weight"),
         ("configuration", {"init_args": [1]}, "init_args"),
         ("configuration", {"init_args": {}}, "init_args.configuration"),
         ("configuration", {"init_args": {"configuration": 3}}, "init_args.configuration"),

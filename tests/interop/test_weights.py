@@ -124,3 +124,12 @@ def test_nothing_is_loaded_when_something_does_not_fit() -> None:
     with pytest.raises(CheckpointError):
         load_state_dict(network, state, where="x")
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_another_kind_of_number_is_refused_and_another_precision_is_not(dtype: torch.dtype) -> None:
+    network = build()
+    weights = network.state_dict()
+    load_state_dict(network, {key: value.half() for key, value in weights.items()}, where="half.pth")
+    with pytest.raises(CheckpointError, match=str(dtype)):
+        load_state_dict(network, {key: value.to(dtype) for key, value in weights.items()}, where="other.pth")

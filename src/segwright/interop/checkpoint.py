@@ -121,7 +121,8 @@ class Checkpoint:
         """The weights under nnU-Net's names."""
         weights = self._mapping(self.contents, WEIGHTS_KEY)
         for name, value in weights.items():
-            if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            is_dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+            if not isinstance(name, str) or not is_dense:
                 raise self._error(f"{WEIGHTS_KEY}.{name}", "a dense tensor with a name", value)
         return dict(weights)
 

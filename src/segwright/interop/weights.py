@@ -73,7 +73,7 @@ def load_state_dict(
     `where` names the file in errors, and `network_name` the network.
 
     Raises:
-        CheckpointError: naming every key that is missing, unexpected, of another shape or not finite.
+        CheckpointError: naming every key that is missing, unexpected, of another shape or kind of number, or not finite.
     """
     network = unwrap(network)
     own = network.state_dict()
@@ -85,6 +85,11 @@ def load_state_dict(
             f"{key} has shape {tuple(found[key].shape)} instead of {tuple(own[key].shape)}"
             for key in own
             if key in found and found[key].shape != own[key].shape
+        ),
+        *(
+            f"{key} is of {found[key].dtype} instead of {own[key].dtype}"
+            for key in own
+            if key in found and _kind(found[key]) != _kind(own[key])
         ),
     ]
     broken = [key for key in own if not problems and not torch.isfinite(found[key]).all()]
@@ -99,6 +104,11 @@ def load_state_dict(
             )
         )
     network.load_state_dict(dict(found))
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    """Floating or complex: torch casts one kind to another without a word, any precision within one is fine."""
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def without_copies(state_dict: Mapping[str, Tensor], *, keep: Container[str] = ()) -> dict[str, Tensor]:
