@@ -121,8 +121,7 @@ class Checkpoint:
         """The weights under nnU-Net's names."""
         weights = self._mapping(self.contents, WEIGHTS_KEY)
         for name, value in weights.items():
-            is_dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-            if not isinstance(name, str) or not is_dense:
+            if not isinstance(name, str) or not _is_dense(value):
                 raise self._error(f"{WEIGHTS_KEY}.{name}", "a dense tensor with a name", value)
         return dict(weights)
 
@@ -259,6 +258,10 @@ class Checkpoint:
     def _error(self, key: str, expected: str, got: object) -> CheckpointError:
         shown = got if got == "no such key" else shown_short(got)
         return CheckpointError(message(f"{self.where}, key '{key}'", expected=expected, got=shown, remedy=_ANOTHER))
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _is_whole(value: object) -> bool:

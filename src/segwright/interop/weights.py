@@ -73,7 +73,8 @@ def load_state_dict(
     `where` names the file in errors, and `network_name` the network.
 
     Raises:
-        CheckpointError: naming every key that is missing, unexpected, of another shape or kind of number, or not finite.
+        CheckpointError: naming every key that is missing, unexpected, of another shape or kind of number, or not
+            finite.
     """
     network = unwrap(network)
     own = network.state_dict()
