@@ -143,7 +143,7 @@ def _check_schemes(present: Configuration, edits: Mapping[str, Any]) -> None:
 
 
 def _median_size(plan: Plan, present: Configuration, spacing: Sequence[float], fingerprint: Fingerprint) -> list[float]:
-    """Median size of the images at a spacing, as the planner reckons it."""
+    """Median size of the images at a spacing, as the planner computes it."""
     across = 3 - len(spacing)  # of slices, the axis whose size is not asked for
     asked = (*plan.original_median_spacing_mm[:across], *spacing)
     try:
