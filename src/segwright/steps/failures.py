@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def describe(error: CasesFailedError) -> str:
     """The error and every failed case, one line each."""
-    text = str(error)
-    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if f"{case_id}:" not in text]
-    return "\n".join([text, *lines])
+    summary = str(error)
+    lines = [f"  {case_id}: {text}" for case_id, text in error.failures.items() if f"{case_id}:" not in summary]
+    return "\n".join([summary, *lines])
 
 
 def require_all_done(failures: Sequence[CaseFailure], num_cases: int, what: str) -> None:
