@@ -48,6 +48,17 @@ def test_the_largest_batch_is_found_on_any_line(limit: int, lines: tuple[tuple[i
     assert bytes_of(found + 1) > limit
 
 
+class OwnStep(Trainer):
+    def train_step(self, batch: Any) -> dict[str, float]:
+        raise AssertionError("called before the training")
+
+
+def test_a_step_of_ones_own_is_not_called_but_its_batches_are_counted(free: Any) -> None:
+    free(40 << 20)
+    refuse_what_does_not_fit(trainer_with(8, trainer_class=OwnStep))
+    refusal_of(trainer_with(1_000_000, trainer_class=OwnStep))
+
+
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Any:
     def stand_in(size: int) -> None:

@@ -65,17 +65,22 @@ def largest_batch_within(limit: int, bytes_of: Callable[[int], int]) -> int:
 def refuse_what_does_not_fit(trainer: Trainer) -> None:
     """Refuse a batch whose step cannot fit the device, or whose loading cannot fit the machine, before it is tried.
 
-    A network or a loss of the user's own that cannot be computed without memory is not refused.
+    A network or a loss of the user's own that cannot be computed without memory is not refused. A `train_step` of the
+    user's own is not called before its time, as it may do more than compute: only what loads its batches is counted.
 
     Raises:
         SettingsError: naming the setting and its source, what it needs, what there is, and the largest batch that fits.
     """
+    from segwright.training.trainer import Trainer
+
     setting, device = trainer.budget.settings["batch_size"], trainer.device
     there, machine = memory_there(device), available_memory_bytes()
     loaded = _loaded_bytes_per_patch(trainer)
 
+    has_own_step = type(trainer).train_step is not Trainer.train_step
+
     def step(batch_size: int) -> int:
-        held = count_step_memory(trainer, device=device.type, batch_size=batch_size).total
+        held = 0 if has_own_step else count_step_memory(trainer, device=device.type, batch_size=batch_size).total
         return held + (batch_size * loaded if device.type == "cpu" else 0)
 
     try:
